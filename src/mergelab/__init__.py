@@ -1,0 +1,1 @@
+"""Mergelab: build, deploy and qualify a memory-merging kernel on KVM hosts."""
