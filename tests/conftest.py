@@ -1,0 +1,29 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""What every test may use, and how long a test may take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Seconds. A marked test may build a kernel or an image into a cold cache first.
+LIMITS = {"kernel": 2400, "lab": 5400}
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The checkout that is tested."""
+    return ROOT
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Bound every test: a mark of its own, then the limit of its kind, then pyproject's."""
+    for item in items:
+        if item.get_closest_marker("timeout"):
+            continue
+        for marker, seconds in LIMITS.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.timeout(seconds))
