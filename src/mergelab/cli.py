@@ -5,9 +5,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
+from mergelab import hosttool
 from mergelab.errors import MergelabError
 
-ROOMS: tuple[Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None], ...] = ()
+ROOMS: tuple[Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None], ...] = (
+    hosttool.register,
+)
 """One ``register(subparsers)`` per room; it adds parsers and sets ``run`` on each."""
 
 

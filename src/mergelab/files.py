@@ -5,12 +5,12 @@ import tempfile
 from pathlib import Path
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write text to a temporary neighbour, sync it, rename it over path.
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write text or bytes to a temporary neighbour, sync it, rename it over path.
 
     Args:
         path: the file to write; its folder is made when missing.
-        text: the whole content.
+        content: all of it.
 
     Raises:
         OSError: the folder cannot be written; path is then unchanged.
@@ -19,8 +19,8 @@ def write_atomically(path: Path, text: str) -> None:
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     temporary = Path(name)
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fchmod(file.fileno(), 0o644)
             os.fsync(file.fileno())

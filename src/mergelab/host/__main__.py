@@ -1,0 +1,7 @@
+"""Entry point of the zipapp and of `python -m mergelab.host`."""
+
+import sys
+
+from mergelab.host.cli import main
+
+sys.exit(main())
