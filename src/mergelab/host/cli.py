@@ -234,7 +234,7 @@ def _guest_ram(options: argparse.Namespace) -> object:
     from mergelab.host import guests, memory  # noqa: PLC0415 - only what a verb needs is imported
 
     ram = guests.ram(options.name)
-    sizes, flags = memory.sizes(ram.pid, ram.mapping)
+    sizes, flags = memory.sizes(ram.pid, ram.base)
     result: dict[str, object] = {
         "guest": options.name,
         "pid": ram.pid,

@@ -23,9 +23,8 @@ def gather() -> dict[str, object]:
         "numa": _numa(),
         "memory": _memory(),
         "emulated": emulated(cpu, dmi),
+        "kernel": _kernel(),
         "modules": _modules(),
-        "srcversion": _text("/sys/module/memmerge/srcversion"),
-        **_kernel(),
     }
     return {key: value for key, value in facts.items() if value not in (None, {}, [])}
 
@@ -176,7 +175,7 @@ def _memory() -> dict[str, object]:
 
 
 def _kernel() -> dict[str, object]:
-    facts: dict[str, object] = {"kernel_release": os.uname().release, "kernel_version": os.uname().version}
+    facts: dict[str, object] = {"release": os.uname().release, "version": os.uname().version}
     try:
         identity = build_id(Path("/sys/kernel/notes").read_bytes())
     except OSError:

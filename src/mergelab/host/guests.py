@@ -1,13 +1,13 @@
 """Guests and plain payload processes of this host: their process, their RAM in it, their state directory.
 
 A guest is a QEMU process whose command line says `-name guest=NAME`; libvirt or not does not matter. Guests
-are smaller than 3 GiB, so their RAM is one block that begins at guest-physical 0. A plain process keeps its
-process id in its state directory; its "guest-physical" addresses are its virtual ones, so callers treat both
-alike.
+are smaller than 3 GiB, so their RAM is one block that begins at guest-physical 0. A plain process is noted in
+its state directory; its "RAM" is the payload's area, so callers treat both alike.
 """
 
 from __future__ import annotations
 
+import json
 import os
 from dataclasses import dataclass
 from itertools import pairwise
@@ -22,15 +22,11 @@ _UNITS = {"b": 1, "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40}
 
 @dataclass(frozen=True)
 class Ram:
-    """Where guest-physical memory lies: guest-physical 0 is at host-virtual `base` of process `pid`.
-
-    `mapping` is the start of the mapping that holds it, which may begin before it.
-    """
+    """Where guest-physical memory lies: guest-physical 0 is at host-virtual `base` of process `pid`."""
 
     pid: int
     base: int
     size: int
-    mapping: int
 
     def range(self, from_gpa: int, length: int | None) -> tuple[int, int]:
         """Turns a guest-physical range into (host-virtual start, bytes); no length means all that follows."""
@@ -49,9 +45,12 @@ def directory(name: str) -> Path:
     return STATE_DIR / "guests" / name
 
 
-def pid_file(name: str) -> Path:
-    """Returns the file that holds the process id of a plain process; a guest has none."""
-    return directory(name) / "plain.pid"
+def note(name: str) -> Path:
+    """Returns the file that says which process a plain process is; a guest has none.
+
+    It holds `{"pid": …, "start": address, "size": bytes}`.
+    """
+    return directory(name) / "plain.json"
 
 
 def running() -> dict[str, int]:
@@ -70,43 +69,44 @@ def running() -> dict[str, int]:
                         f"guest {name} has two QEMU processes, {found[name]} and {entry.name}: stop one"
                     )
                 found[name] = int(entry.name)
-    for file in sorted((STATE_DIR / "guests").glob("*/plain.pid")):
-        pid = plain_pid(file.parent.name)
-        if pid is not None:
-            found[file.parent.name] = pid
+    for file in sorted((STATE_DIR / "guests").glob("*/plain.json")):
+        area = plain(file.parent.name)
+        if area is not None:
+            found[file.parent.name] = area.pid
     return found
 
 
 def find(name: str) -> int:
     """Returns the process id of a running guest or plain process."""
-    pid = plain_pid(name)
-    if pid is not None:
-        return pid
+    area = plain(name)
+    if area is not None:
+        return area.pid
     guests = running()
     if name not in guests:
         raise HostError(f"no running guest '{name}'; running are: " + (" ".join(sorted(guests)) or "none"))
     return guests[name]
 
 
-def plain_pid(name: str) -> int | None:
-    """Returns the process id of a plain process while it lives; the file alone is not believed."""
+def plain(name: str) -> Ram | None:
+    """Returns the area of a plain process while the process lives; the note alone is not believed."""
     try:
-        pid = int(pid_file(name).read_text(encoding="ascii"))
-    except (FileNotFoundError, ValueError):
+        noted = json.loads(note(name).read_text(encoding="ascii"))
+    except FileNotFoundError:
         return None
-    return pid if str(directory(name) / "payload.sock") in _command_line(pid) else None
+    if str(directory(name) / "payload.sock") not in _command_line(noted["pid"]):
+        return None
+    return Ram(noted["pid"], noted["start"], noted["size"])
 
 
 def ram(name: str) -> Ram:
-    """Finds the RAM of a guest in its QEMU process; of a plain process, its largest private memory.
+    """Finds the RAM of a guest in its QEMU process; of a plain process, the area of its payload.
 
     Raises:
         HostError: Not running, 3 GiB or more, or no single mapping that can be its RAM.
     """
-    pid = plain_pid(name)
-    if pid is not None:
-        largest = max((m for m in mappings(pid) if m.private_anonymous), key=lambda m: m.size)
-        return Ram(pid, 0, largest.end, largest.start)
+    area = plain(name)
+    if area is not None:
+        return area
     pid = find(name)
     size = ram_size(_command_line(pid))
     if size >= LOW_RAM_LIMIT:
@@ -116,9 +116,8 @@ def ram(name: str) -> Ram:
     blocks = [m for m in mappings(pid) if m.private_anonymous and m.size >= size]
     exact = [m for m in blocks if m.size == size]
     base = exact[0].start if len(exact) == 1 else _by_monitor(name)
-    for block in blocks:
-        if block.start <= base and base + size <= block.end:
-            return Ram(pid, base, size, block.start)
+    if any(block.start <= base and base + size <= block.end for block in blocks):
+        return Ram(pid, base, size)
     raise HostError(
         f"process {pid} of guest {name} has no private anonymous mapping of its {size} bytes of RAM"
     )

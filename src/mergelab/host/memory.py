@@ -75,16 +75,16 @@ def mappings(pid: int) -> list[Mapping]:
     return [_mapping(line) for line in _lines(pid, "maps")]
 
 
-def sizes(pid: int, start: int) -> tuple[dict[str, int], list[str]]:
-    """Returns what /proc/PID/smaps says of the mapping that begins at `start`: sizes in bytes and VmFlags."""
+def sizes(pid: int, address: int) -> tuple[dict[str, int], list[str]]:
+    """Returns what /proc/PID/smaps says of the mapping that holds an address: sizes in bytes, VmFlags."""
+    owner = next((m for m in mappings(pid) if m.start <= address < m.end), None)
     lines = iter(_lines(pid, "smaps"))
-    wanted = f"{start:x}-"
     for line in lines:
-        if line.startswith(wanted):
+        if owner is not None and line.startswith(f"{owner.start:x}-"):
             body = list(takewhile(lambda text: text.split(None, 1)[0].endswith(":"), lines))
             flags = next((text.split()[1:] for text in body if text.startswith("VmFlags:")), [])
             return _smaps_fields(body), flags
-    raise HostError(f"process {pid} has no mapping that begins at {start:#x} any more")
+    raise HostError(f"process {pid} has no mapping at {address:#x}")
 
 
 def _mapping(line: str) -> Mapping:

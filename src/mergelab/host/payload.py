@@ -8,6 +8,7 @@ dropped by that.
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 
 from mergelab.host import STATE_DIR, HostError
-from mergelab.host.guests import directory, pid_file, plain_pid
+from mergelab.host.guests import directory, note, plain
 
 Answer = dict[str, int | str]
 
@@ -167,9 +168,9 @@ def start_plain(name: str, pages: int, program: Path | None, timeout: float) -> 
     if not os.access(program, os.X_OK):
         raise HostError(f"{program} is not there or not executable: role guest_image installs it")
     home = directory(name)
-    if plain_pid(name) is not None or (home / "payload.sock").is_socket():
+    if home.exists():
         raise HostError(f"'{name}' is taken; stop it first (mergelab-host plain stop {name})")
-    home.mkdir(parents=True, exist_ok=True)
+    home.mkdir(parents=True)
     path = home / "payload.sock"
     with (home / "console.log").open("wb") as console:
         process = subprocess.Popen(
@@ -179,19 +180,21 @@ def start_plain(name: str, pages: int, program: Path | None, timeout: float) -> 
             stderr=console,
             start_new_session=True,
         )
-    pid_file(name).write_text(f"{process.pid}\n", encoding="ascii")
     deadline = time.monotonic() + timeout
     while True:
         try:
             with Payload(name, max(deadline - time.monotonic(), 0.1)) as payload:
-                return {**payload.call("info"), "pid": process.pid}
+                info = payload.call("info")
+            _write_note(name, process.pid, info)
+            return {**info, "pid": process.pid}
         except HostError as error:
             if process.poll() is not None:
                 words = (home / "console.log").read_text(errors="replace").strip()
                 _remove(home)
                 raise HostError(f"{program} ended with status {process.returncode}: {words}") from None
             if time.monotonic() > deadline:
-                stop_plain(name, timeout=5)
+                process.kill()
+                _remove(home)
                 raise HostError(f"{name} did not answer within {timeout:g} s: {error}") from None
             time.sleep(0.05)
 
@@ -199,8 +202,9 @@ def start_plain(name: str, pages: int, program: Path | None, timeout: float) -> 
 def stop_plain(name: str, timeout: float) -> Answer:
     """Asks a plain process to end, ends it when it does not, and removes its directory."""
     home = directory(name)
-    pid = plain_pid(name)
-    if pid is not None:
+    area = plain(name)
+    if area is not None:
+        pid = area.pid
         with contextlib.suppress(HostError), Payload(name, timeout) as payload:
             payload.call("poweroff")
         if not _gone(pid, timeout):
@@ -208,10 +212,20 @@ def stop_plain(name: str, timeout: float) -> Answer:
                 os.kill(pid, signal.SIGKILL)
             if not _gone(pid, timeout):
                 raise HostError(f"process {pid} of {name} cannot be ended; the kernel log may say why")
-    elif (home / "payload.sock").is_socket() and not pid_file(name).exists():
-        raise HostError(f"'{name}' is a guest, not a plain process")
+    elif not note(name).exists():
+        raise HostError(f"no plain process '{name}'")
     _remove(home)
     return {}
+
+
+def _write_note(name: str, pid: int, info: Answer) -> None:
+    start, pages, size = info["gpa"], info["pages"], info["page"]
+    if not (isinstance(start, int) and isinstance(pages, int) and isinstance(size, int)):
+        raise HostError(f"{name}: 'info' does not give numbers: {info}")
+    text = json.dumps({"pid": pid, "start": start, "size": pages * size})
+    temporary = note(name).with_suffix(".new")
+    temporary.write_text(text, encoding="ascii")
+    temporary.replace(note(name))
 
 
 def _gone(pid: int, timeout: float) -> bool:
@@ -228,7 +242,7 @@ def _gone(pid: int, timeout: float) -> bool:
 
 
 def _remove(home: Path) -> None:
-    for name in ("payload.sock", "console.log", "plain.pid"):
+    for name in ("payload.sock", "console.log", "plain.json", "plain.new"):
         (home / name).unlink(missing_ok=True)
     with contextlib.suppress(FileNotFoundError):
         home.rmdir()

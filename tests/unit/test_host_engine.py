@@ -1,0 +1,87 @@
+"""The ioctl structs of mergelab.host.engine against the header that the module is built from."""
+
+import shutil
+import subprocess
+from pathlib import Path
+from struct import Struct
+
+import pytest
+
+from mergelab.host import HostError, engine
+
+HEADER = Path(__file__).parents[2] / "kernel" / "memmerge" / "memmerge.h"
+
+
+@pytest.fixture(scope="module")
+def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
+    """Sizes, offsets and request numbers as the C compiler sees them."""
+    compiler = shutil.which("gcc")
+    assert compiler is not None, "gcc is missing: tools/setup installs it"
+    structs = {
+        "memmerge_region": engine.REGION_FIELDS,
+        "memmerge_scan": engine.SCAN_FIELDS,
+        "memmerge_stat": engine.STAT_FIELDS,
+    }
+    lines = ["#include <stdio.h>", "#include <stddef.h>", f'#include "{HEADER}"', "int main(void) {"]
+    for struct, fields in structs.items():
+        lines.append(f'printf("{struct} %zu\\n", sizeof(struct {struct}));')
+        for field in fields:
+            lines.append(f'printf("{struct}.{field} %zu\\n", offsetof(struct {struct}, {field}));')
+    for request in ("ADD_REGION", "REMOVE_REGION", "SCAN", "UNMERGE", "STAT", "REMOVE_UNMERGE"):
+        lines.append(f'printf("{request} %u\\n", (unsigned int)MEMMERGE_{request});')
+    lines.append("return 0; }")
+    folder = tmp_path_factory.mktemp("abi")
+    (folder / "abi.c").write_text("\n".join(lines))
+    subprocess.run([compiler, "-o", folder / "abi", folder / "abi.c"], check=True)
+    output = subprocess.run([folder / "abi"], check=True, capture_output=True, text=True).stdout
+    return {name: int(value) for name, value in (line.split() for line in output.splitlines())}
+
+
+@pytest.mark.parametrize(
+    ("struct", "fields", "packed"),
+    [
+        ("memmerge_region", engine.REGION_FIELDS, engine.REGION_STRUCT),
+        ("memmerge_scan", engine.SCAN_FIELDS, engine.SCAN_STRUCT),
+        ("memmerge_stat", engine.STAT_FIELDS, engine.STAT_STRUCT),
+    ],
+)
+def test_struct_is_the_kernel_s(
+    layout: dict[str, int], struct: str, fields: tuple[str, ...], packed: Struct
+) -> None:
+    """A field at another offset would make the engine's counters read as each other."""
+    assert packed.size == layout[struct]
+    values = packed.unpack(bytes(range(packed.size)))
+    for field, value in zip(fields, values, strict=True):
+        first_byte = value & 0xFF
+        assert first_byte == layout[f"{struct}.{field}"], f"{struct}.{field} lies elsewhere in the header"
+
+
+@pytest.mark.parametrize("name", ["ADD_REGION", "REMOVE_REGION", "SCAN", "UNMERGE", "STAT", "REMOVE_UNMERGE"])
+def test_request_number_is_the_kernel_s(layout: dict[str, int], name: str) -> None:
+    """A wrong number would run another request."""
+    assert getattr(engine, name) == layout[name]
+
+
+def test_every_field_of_the_header_is_read(layout: dict[str, int]) -> None:
+    """A field added to the header and not to the tool would stay invisible in every report."""
+    text = HEADER.read_text()
+    body = text[text.index("struct memmerge_stat {") :]
+    names = [line.split()[1].rstrip(";") for line in body[: body.index("};")].splitlines()[1:]]
+    assert tuple(names) == engine.STAT_FIELDS
+
+
+def test_missing_module_names_the_fix() -> None:
+    """Without it a person sees an errno and not that the module has to be loaded."""
+    if engine.DEVICE.exists():
+        pytest.skip("this machine has the engine loaded")
+    with pytest.raises(HostError, match="modprobe memmerge"):
+        engine.Domain()
+    with pytest.raises(HostError, match="modprobe memmerge"):
+        engine.read_file("run")
+
+
+@pytest.mark.parametrize("name", ["../ksm/run", "", "a b", "run\0"])
+def test_engine_file_names_stay_inside(name: str) -> None:
+    """A name with a slash would set files of other parts of the kernel."""
+    with pytest.raises(HostError, match="not the name of a file"):
+        engine.write_file(name, 1)
