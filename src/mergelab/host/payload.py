@@ -16,9 +16,13 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from mergelab.host import STATE_DIR, HostError
 from mergelab.host.guests import directory, note, plain
+
+if TYPE_CHECKING:
+    import subprocess
 
 Answer = dict[str, int | str]
 
@@ -43,16 +47,10 @@ class Payload:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         try:
-            self._socket.connect(str(path))
-        except FileNotFoundError:
-            raise HostError(f"{name} has no payload socket ({path}): start it first") from None
-        except (ConnectionRefusedError, TimeoutError) as error:
-            raise HostError(
-                f"nobody listens on {path}: {error}; {name} has stopped, see its console.log"
-            ) from None
-        self._send("info")
-        while not self._receive("info").startswith("ok proto="):
-            pass
+            self._greet(path)
+        except BaseException:
+            self._socket.close()
+            raise
 
     def __enter__(self) -> Payload:
         """Returns itself."""
@@ -74,6 +72,17 @@ class Payload:
         if request.strip() == "poweroff":
             return self._last_words()
         return parse(self._receive(request), f"{self.name}: {request}")
+
+    def _greet(self, path: Path) -> None:
+        try:
+            self._socket.connect(str(path))
+        except FileNotFoundError:
+            raise HostError(f"{self.name} has no payload socket ({path}): start it first") from None
+        except (ConnectionRefusedError, TimeoutError) as error:
+            raise HostError(f"nobody answers on {path} ({error}): see {self.name}'s console.log") from None
+        self._send("info")
+        while not self._receive("info").startswith("ok proto="):
+            pass
 
     def _send(self, request: str) -> None:
         if "\n" in request or not request.isascii():
@@ -180,23 +189,15 @@ def start_plain(name: str, pages: int, program: Path | None, timeout: float) -> 
             stderr=console,
             start_new_session=True,
         )
-    deadline = time.monotonic() + timeout
-    while True:
-        try:
-            with Payload(name, max(deadline - time.monotonic(), 0.1)) as payload:
-                info = payload.call("info")
-            _write_note(name, process.pid, info)
-            return {**info, "pid": process.pid}
-        except HostError as error:
-            if process.poll() is not None:
-                words = (home / "console.log").read_text(errors="replace").strip()
-                _remove(home)
-                raise HostError(f"{program} ended with status {process.returncode}: {words}") from None
-            if time.monotonic() > deadline:
-                process.kill()
-                _remove(home)
-                raise HostError(f"{name} did not answer within {timeout:g} s: {error}") from None
-            time.sleep(0.05)
+    try:
+        info = _first_answer(name, process, time.monotonic() + timeout)
+        _write_note(name, process.pid, info)
+    except BaseException:
+        process.kill()
+        process.wait()
+        _remove(home)
+        raise
+    return {**info, "pid": process.pid}
 
 
 def stop_plain(name: str, timeout: float) -> Answer:
@@ -216,6 +217,22 @@ def stop_plain(name: str, timeout: float) -> Answer:
         raise HostError(f"no plain process '{name}'")
     _remove(home)
     return {}
+
+
+def _first_answer(name: str, process: subprocess.Popen[bytes], deadline: float) -> Answer:
+    """Asks a fresh process for `info` until it answers, ends, or the monotonic time has come."""
+    while True:
+        try:
+            with Payload(name, max(deadline - time.monotonic(), 0.1)) as payload:
+                return payload.call("info")
+        except HostError:
+            status = process.poll()
+            if status is not None:
+                words = (directory(name) / "console.log").read_text(errors="replace").strip()
+                raise HostError(f"the payload of {name} ended with status {status}: {words}") from None
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def _write_note(name: str, pid: int, info: Answer) -> None:
