@@ -1,0 +1,95 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The kernel's own style checker finds nothing in the patches, the module and the payload."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE = Path("/usr/src/linux-source-6.12.tar.xz")
+PATCHES = sorted((ROOT / "kernel/patches/6.12").glob("*.patch"))
+FILES = sorted(
+    path
+    for folder in ("memmerge", "guest", "selftests")
+    for path in (ROOT / "kernel" / folder).glob("**/*.[ch]")
+    if not path.name.endswith(".mod.c")
+)
+
+# Every exception has its reason.
+IGNORED_IN_PATCHES = {
+    "MISSING_SIGN_OFF": "the series is not offered to the kernel's lists; git knows its author",
+}
+IGNORED_IN_FILES = {
+    "BIT_MACRO": "BIT() does not exist for user space, which includes memmerge.h",
+}
+
+
+@pytest.fixture(scope="module")
+def checkpatch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """checkpatch.pl and its word lists, out of the source that the kernel is built from."""
+    folder = tmp_path_factory.mktemp("checkpatch")
+    wanted = {"checkpatch.pl", "spelling.txt", "const_structs.checkpatch"}
+    with tarfile.open(SOURCE, "r|xz") as archive:
+        for member in archive:
+            name = member.name.partition("/scripts/")[2]
+            if name in wanted and (content := archive.extractfile(member)):
+                (folder / name).write_bytes(content.read())
+                wanted.remove(name)
+            if not wanted:
+                break
+    assert not wanted
+    return folder / "checkpatch.pl"
+
+
+def findings(checkpatch: Path, ignored: dict[str, str], *arguments: str | Path) -> str:
+    """Return what checkpatch prints; nothing is a clean bill.
+
+    Run beside the script: inside a git checkout it takes every tracked file,
+    a patch too, for a source.
+    """
+    run = subprocess.run(
+        [
+            "perl", checkpatch, "--strict", "--no-tree", "--terse", "--show-types", "--no-summary",
+            "--ignore", ",".join(ignored), *arguments,
+        ],
+        cwd=checkpatch.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip # the options belong on one line
+    return run.stdout + run.stderr
+
+
+def test_something_is_checked() -> None:
+    """Globs that match nothing would make the tests below pass."""
+    assert PATCHES
+    assert [path for path in FILES if path.parent.name == "memmerge"]
+
+
+def test_the_checker_finds_a_fault(checkpatch: Path, tmp_path: Path) -> None:
+    """A checker that finds nothing anywhere proves nothing about our files."""
+    bad = tmp_path / "bad.c"
+    bad.write_text("// SPDX-License-Identifier: GPL-2.0\nint f( int a ){\n    return a;\n}\n")
+    assert "ERROR:SPACING" in findings(checkpatch, IGNORED_IN_FILES, "-f", bad)
+
+
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.name)
+def test_patch(checkpatch: Path, patch: Path) -> None:
+    """A patch follows the kernel's style."""
+    assert findings(checkpatch, IGNORED_IN_PATCHES, patch) == ""
+
+
+@pytest.mark.parametrize("source", FILES, ids=lambda path: f"{path.parent.name}/{path.name}")
+def test_source(checkpatch: Path, source: Path) -> None:
+    """A source file follows the kernel's style."""
+    assert findings(checkpatch, IGNORED_IN_FILES, "-f", source) == ""
+
+
+def test_every_patch_is_in_the_series() -> None:
+    """A patch that the series does not name is never applied, and nobody notices."""
+    lines = (ROOT / "kernel/patches/6.12/series").read_text().splitlines()
+    assert [line for line in lines if line and not line.startswith("#")] == [path.name for path in PATCHES]
