@@ -1,0 +1,339 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memmerge - domains: what may be merged with what
+ *
+ * A domain lives as long as its file is open. When the file is closed while
+ * shared pages are still mapped, the domain stays on, closed: without an
+ * index, not scanned, only there to know its shared pages and the ranges in
+ * which they are, until the last of them is gone. It then also holds a
+ * reference to the module.
+ *
+ * mmg_domains_lock protects the list of domains; the list of regions of a
+ * domain is changed under both that and domain->lock, so either is enough to
+ * read it.
+ */
+#include <linux/module.h>
+#include <linux/random.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/spinlock.h>
+
+#include "internal.h"
+
+DEFINE_MUTEX(mmg_domains_lock);
+LIST_HEAD(mmg_domains);
+
+/* Sums since the module was loaded; the lock is innermost. */
+static DEFINE_SPINLOCK(mmg_totals_lock);
+static struct mmg_totals mmg_totals;
+
+/**
+ * mmg_totals_read - read the sums over all domains, past ones included
+ * @totals: out
+ */
+void mmg_totals_read(struct mmg_totals *totals)
+{
+	spin_lock(&mmg_totals_lock);
+	*totals = mmg_totals;
+	spin_unlock(&mmg_totals_lock);
+}
+
+/**
+ * mmg_totals_add_cpu - account CPU time of scanning
+ * @domain: that was scanned
+ * @ns: nanoseconds
+ */
+void mmg_totals_add_cpu(struct mmg_domain *domain, u64 ns)
+{
+	domain->totals.cpu_ns += ns;
+	spin_lock(&mmg_totals_lock);
+	mmg_totals.cpu_ns += ns;
+	spin_unlock(&mmg_totals_lock);
+}
+
+/**
+ * mmg_domain_count - account what a piece of a scan did
+ * @domain: that was scanned
+ * @pass: what was done
+ * @unshared: shared pages found to have been written
+ */
+void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
+		      u64 unshared)
+{
+	struct mmg_totals add = {
+		.scanned = pass->scanned,
+		.merged = pass->merged,
+		.zeroed = pass->zeroed,
+		.unshared = unshared,
+	};
+	struct mmg_totals *sums[] = { &domain->totals, &mmg_totals };
+	unsigned int i;
+
+	for (i = 0; i < MMG_NR_SKIPS; i++)
+		add.skipped += pass->skip[i];
+
+	spin_lock(&mmg_totals_lock);
+	for (i = 0; i < ARRAY_SIZE(sums); i++) {
+		sums[i]->scanned += add.scanned;
+		sums[i]->merged += add.merged;
+		sums[i]->zeroed += add.zeroed;
+		sums[i]->skipped += add.skipped;
+		sums[i]->unshared += add.unshared;
+	}
+	spin_unlock(&mmg_totals_lock);
+}
+
+/**
+ * mmg_domain_new - make a domain
+ *
+ * Return: the domain, or an ERR_PTR().
+ */
+struct mmg_domain *mmg_domain_new(void)
+{
+	struct mmg_domain *domain;
+	int err = -ENOMEM;
+
+	domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
+	if (!domain)
+		return ERR_PTR(-ENOMEM);
+	domain->batch = kvmalloc(sizeof(*domain->batch), GFP_KERNEL_ACCOUNT);
+	if (!domain->batch)
+		goto err_domain;
+	err = mmg_shared_init(domain);
+	if (err)
+		goto err_batch;
+	err = mmg_index_init(&domain->index);
+	if (err)
+		goto err_index;
+
+	kref_init(&domain->ref);
+	mutex_init(&domain->lock);
+	INIT_LIST_HEAD(&domain->regions);
+	domain->next_id = 1;
+	domain->key = get_random_u64();
+
+	mutex_lock(&mmg_domains_lock);
+	list_add_tail(&domain->node, &mmg_domains);
+	mutex_unlock(&mmg_domains_lock);
+	return domain;
+
+err_index:
+	mmg_index_destroy(&domain->index);
+	mmg_shared_destroy(domain);
+err_batch:
+	kvfree(domain->batch);
+err_domain:
+	kfree(domain);
+	return ERR_PTR(err);
+}
+
+static void mmg_domain_release(struct kref *ref)
+{
+	struct mmg_domain *domain = container_of(ref, struct mmg_domain, ref);
+
+	mmg_index_destroy(&domain->index);
+	mmg_shared_destroy(domain);
+	kvfree(domain->batch);
+	kfree(domain);
+}
+
+/**
+ * mmg_domain_put - give up a reference
+ * @domain: as mmg_domain_next() returned it
+ */
+void mmg_domain_put(struct mmg_domain *domain)
+{
+	kref_put(&domain->ref, mmg_domain_release);
+}
+
+/**
+ * mmg_domain_next - go through all domains
+ * @domain: the last one, whose reference is given up, or NULL to begin
+ *
+ * Return: the next domain with a reference, or NULL behind the last. One that
+ * left the list meanwhile ends the walk.
+ */
+struct mmg_domain *mmg_domain_next(struct mmg_domain *domain)
+{
+	struct mmg_domain *next = NULL;
+	struct list_head *pos;
+
+	mutex_lock(&mmg_domains_lock);
+	if (!domain)
+		pos = mmg_domains.next;
+	else if (!list_empty(&domain->node))
+		pos = domain->node.next;
+	else
+		pos = &mmg_domains;
+	if (pos != &mmg_domains) {
+		next = list_entry(pos, struct mmg_domain, node);
+		kref_get(&next->ref);
+	}
+	mutex_unlock(&mmg_domains_lock);
+
+	if (domain)
+		mmg_domain_put(domain);
+	return next;
+}
+
+/**
+ * mmg_domain_add_region - register a range
+ * @domain: whose lock is held
+ * @mm: address space
+ * @start: first byte, see mmg_range_check()
+ * @length: bytes
+ *
+ * Return: the region, or an ERR_PTR(): -EEXIST or -EBUSY if the range overlaps
+ * one of this or another domain, -EOVERFLOW if the domain would be too large,
+ * -ENOMEM.
+ */
+struct mmg_region *mmg_domain_add_region(struct mmg_domain *domain,
+					 struct mm_struct *mm,
+					 unsigned long start,
+					 unsigned long length)
+{
+	struct mmg_region *region, *pos;
+	struct mmg_domain *other;
+	int err = 0;
+
+	if (domain->nr_pages + (length >> PAGE_SHIFT) > MMG_MAX_PAGES)
+		return ERR_PTR(-EOVERFLOW);
+	region = mmg_region_new(domain, mm, start, length);
+	if (!region)
+		return ERR_PTR(-ENOMEM);
+
+	mutex_lock(&mmg_domains_lock);
+	list_for_each_entry(other, &mmg_domains, node) {
+		if (READ_ONCE(other->closed))
+			continue;
+		list_for_each_entry(pos, &other->regions, list)
+			if (pos->mm == mm && pos->start < region->end &&
+			    start < pos->end)
+				err = other == domain ? -EEXIST : -EBUSY;
+	}
+	if (!err) {
+		region->id = domain->next_id++;
+		list_add_tail(&region->list, &domain->regions);
+		domain->nr_pages += length >> PAGE_SHIFT;
+	}
+	mutex_unlock(&mmg_domains_lock);
+
+	if (err) {
+		mmg_region_free(region);
+		return ERR_PTR(err);
+	}
+	return region;
+}
+
+/**
+ * mmg_domain_remove_region - forget a range
+ * @region: of a domain whose lock is held
+ */
+void mmg_domain_remove_region(struct mmg_region *region)
+{
+	struct mmg_domain *domain = region->domain;
+
+	mutex_lock(&mmg_domains_lock);
+	list_del(&region->list);
+	mutex_unlock(&mmg_domains_lock);
+	domain->nr_pages -= (region->end - region->start) >> PAGE_SHIFT;
+	mmg_region_free(region);
+}
+
+/**
+ * mmg_domain_tidy - let go of what is no longer needed
+ * @domain: whose lock is held
+ *
+ * Regions of processes that have exited go, shared pages that nothing maps
+ * any more, and, once it is closed and the last shared page is gone, the
+ * domain itself. The caller's own reference keeps the structure.
+ *
+ * Return: whether that has happened now: the caller gives up the reference
+ * that the open file had.
+ */
+bool mmg_domain_tidy(struct mmg_domain *domain)
+{
+	struct mmg_region *region, *next;
+	bool count = domain->closed;
+	u64 shared, sharing;
+
+	list_for_each_entry_safe(region, next, &domain->regions, list) {
+		if (atomic_read(&region->mm->mm_users))
+			continue;
+		mmg_domain_remove_region(region);
+		count = true;
+	}
+	if (count)
+		mmg_shared_count(domain, &shared, &sharing);
+	if (!domain->closed || shared || list_empty(&domain->node))
+		return false;
+
+	list_for_each_entry_safe(region, next, &domain->regions, list)
+		mmg_domain_remove_region(region);
+	mutex_lock(&mmg_domains_lock);
+	list_del_init(&domain->node);
+	mutex_unlock(&mmg_domains_lock);
+	return true;
+}
+
+/**
+ * mmg_domain_close - the file of a domain is gone
+ * @domain: to close; the caller's reference is used up
+ *
+ * Needs no memory. What is merged stays shared, and mmg_domain_tidy() ends
+ * the domain when the last of it is gone.
+ */
+void mmg_domain_close(struct mmg_domain *domain)
+{
+	struct mmg_region *region;
+	bool done;
+
+	mutex_lock(&domain->lock);
+	WRITE_ONCE(domain->closed, true);
+	list_for_each_entry(region, &domain->regions, list)
+		mmg_region_forget(region);
+	done = mmg_domain_tidy(domain);
+	if (!done)
+		__module_get(THIS_MODULE);
+	mutex_unlock(&domain->lock);
+
+	if (done)
+		mmg_domain_put(domain);
+	else
+		mmg_scanner_watch();
+}
+
+/**
+ * mmg_domain_region - find a region by its number
+ * @domain: whose lock is held
+ * @id: of the region
+ *
+ * Return: the region or NULL.
+ */
+struct mmg_region *mmg_domain_region(struct mmg_domain *domain, u64 id)
+{
+	struct mmg_region *region;
+
+	list_for_each_entry(region, &domain->regions, list)
+		if (region->id == id)
+			return region;
+	return NULL;
+}
+
+/**
+ * mmg_domain_metadata - memory that a domain takes
+ * @domain: whose lock is held
+ *
+ * Return: bytes of the engine's own, shared pages not counted.
+ */
+unsigned long mmg_domain_metadata(struct mmg_domain *domain)
+{
+	unsigned long bytes = sizeof(*domain) + sizeof(*domain->batch) +
+			      (sizeof(u32) << domain->index.bits) +
+			      domain->nr_shared * sizeof(struct mmg_shared);
+	struct mmg_region *region;
+
+	list_for_each_entry(region, &domain->regions, list)
+		bytes += mmg_region_metadata(region);
+	return bytes;
+}

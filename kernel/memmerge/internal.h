@@ -1,0 +1,373 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * memmerge - merge identical anonymous pages
+ *
+ * A domain owns regions, ranges of some process's address space. A region is
+ * cut into chunks, one for each page table; a chunk has one entry per page,
+ * which remembers the hash of the page's content. The index of the domain
+ * finds an entry by hash. Two pages of equal content are made to map one
+ * shared page, which the domain finds by hash as well.
+ *
+ *	device, sysfs, scanner		interface: who asks
+ *	domain, region, scan		policy: which pages, and what about them
+ *	merge, shared, index		mechanism: page tables, pages, hash table
+ *
+ * Lock order: domain->lock, then either mmg_domains_lock, or mmap_lock of one
+ * mm (for read, never of two at a time), then the folio lock, then the page
+ * table lock. Everything of a domain is protected by its lock unless stated.
+ */
+#ifndef _MEMMERGE_INTERNAL_H
+#define _MEMMERGE_INTERNAL_H
+
+#include <linux/kref.h>
+#include <linux/ksm.h>
+#include <linux/list.h>
+#include <linux/mm.h>
+#include <linux/mutex.h>
+#include <linux/rhashtable.h>
+#include <linux/xarray.h>
+
+#define MMG_CHUNK_SHIFT		(PMD_SHIFT - PAGE_SHIFT)
+#define MMG_CHUNK_PAGES		(1U << MMG_CHUNK_SHIFT)
+/* An entry's id is its chunk's id and its place in it, and has 31 bits. */
+#define MMG_MAX_PAGES		(1UL << 31)
+#define MMG_MAX_CHUNKS		(MMG_MAX_PAGES >> MMG_CHUNK_SHIFT)
+#define MMG_NIL			U32_MAX
+
+/**
+ * enum mmg_state - what the engine knows of a page
+ * @MMG_NONE: nothing: not there, not eligible, or not seen yet
+ * @MMG_SEEN: its hash is known, but the page is not in the index
+ * @MMG_INDEXED: the index finds it by its hash; waits for an equal
+ * @MMG_SHARED: mapped a shared page of this domain when last looked at
+ * @MMG_ZERO: mapped the zero page, put there by merging
+ * @MMG_NR_STATES: their number
+ */
+enum mmg_state {
+	MMG_NONE,
+	MMG_SEEN,
+	MMG_INDEXED,
+	MMG_SHARED,
+	MMG_ZERO,
+	MMG_NR_STATES
+};
+
+/**
+ * enum mmg_skip - why a page is not merged
+ * @MMG_SKIP_ABSENT: never touched, or swapped out
+ * @MMG_SKIP_FILE: not anonymous
+ * @MMG_SKIP_HUGETLB: hugetlb mapping
+ * @MMG_SKIP_SPECIAL: device or other special mapping, or a poisoned page
+ * @MMG_SKIP_LOCKED: mlock()ed
+ * @MMG_SKIP_GUARDED: watched by userfaultfd
+ * @MMG_SKIP_HUGE: in a huge page that could not be split
+ * @MMG_SKIP_FOREIGN: merged by KSM or in another domain
+ * @MMG_SKIP_BUSY: pinned, under I/O, locked, or written meanwhile
+ * @MMG_SKIP_NOMEM: no memory for the shared page
+ * @MMG_NR_SKIPS: their number
+ */
+enum mmg_skip {
+	MMG_SKIP_ABSENT,
+	MMG_SKIP_FILE,
+	MMG_SKIP_HUGETLB,
+	MMG_SKIP_SPECIAL,
+	MMG_SKIP_LOCKED,
+	MMG_SKIP_GUARDED,
+	MMG_SKIP_HUGE,
+	MMG_SKIP_FOREIGN,
+	MMG_SKIP_BUSY,
+	MMG_SKIP_NOMEM,
+	MMG_NR_SKIPS
+};
+
+/**
+ * struct mmg_entry - one page of a region, 16 bytes
+ * @hash: of the page's content when last read
+ * @next: id of the next entry in the index's bucket, or MMG_NIL
+ * @state: enum mmg_state
+ * @changed: the content differed between the last two reads
+ * @breaks: how often sharing of this page did not last, at most MMG_MAX_BREAKS
+ * @wait: passes of the scanner for which the page is left alone
+ */
+struct mmg_entry {
+	u64 hash;
+	u32 next;
+	u8 state;
+	u8 changed;
+	u8 breaks;
+	u8 wait;
+};
+static_assert(sizeof(struct mmg_entry) == 16);
+
+/**
+ * struct mmg_chunk - the entries of the pages of one page table
+ * @region: that it belongs to
+ * @start: address of the first entry's page, PMD aligned
+ * @id: number of the chunk in its domain
+ * @entries: MMG_CHUNK_PAGES of them
+ */
+struct mmg_chunk {
+	struct mmg_region *region;
+	unsigned long start;
+	u32 id;
+	struct mmg_entry *entries;
+};
+
+/**
+ * struct mmg_index - finds entries by hash
+ * @heads: first entry of each bucket, an id or MMG_NIL
+ * @bits: log2 of the number of buckets
+ * @count: entries in the index
+ * @chunks: chunk by its id
+ * @nr_chunks: how many there are
+ */
+struct mmg_index {
+	u32 *heads;
+	unsigned int bits;
+	unsigned long count;
+	struct xarray chunks;
+	unsigned long nr_chunks;
+};
+
+/**
+ * struct mmg_shared - a shared page
+ * @owner: marks the page as ours, see folio_merge_owner()
+ * @page: the page; the engine holds one reference to it
+ * @hash: of its content, with the domain's key
+ * @link: in @domain->shared
+ * @list: in @domain->shared_list
+ * @domain: that it belongs to
+ */
+struct mmg_shared {
+	struct merge_owner owner;
+	struct page *page;
+	u64 hash;
+	struct rhlist_head link;
+	struct list_head list;
+	struct mmg_domain *domain;
+};
+
+/**
+ * struct mmg_pass - what one scan did
+ * @scanned: pages looked at
+ * @merged: pages made to map a shared page
+ * @zeroed: pages made to map the zero page
+ * @skip: pages not eligible, by reason
+ */
+struct mmg_pass {
+	u64 scanned;
+	u64 merged;
+	u64 zeroed;
+	u64 skip[MMG_NR_SKIPS];
+};
+
+/**
+ * struct mmg_totals - counters that only grow
+ * @scanned: pages looked at
+ * @merged: pages made to map a shared page
+ * @zeroed: pages made to map the zero page
+ * @skipped: pages not eligible
+ * @unshared: shared pages found to have been written
+ * @cpu_ns: CPU time of scanning
+ */
+struct mmg_totals {
+	u64 scanned;
+	u64 merged;
+	u64 zeroed;
+	u64 skipped;
+	u64 unshared;
+	u64 cpu_ns;
+};
+
+/**
+ * struct mmg_region - a registered range of an address space
+ * @list: in @domain->regions
+ * @domain: that it belongs to
+ * @mm: address space, held by mmgrab()
+ * @start: first byte
+ * @end: behind the last byte
+ * @id: number of the region in its domain
+ * @chunks: array of pointers, NULL where nothing was scanned yet
+ * @nr_chunks: its length
+ * @nr: pages in each state
+ * @nr_changed: pages whose content changed between the last two reads, or
+ *	that are left alone for a while
+ * @passes: complete passes
+ * @last: what the last complete pass did
+ * @round: of the scanner, in which the region was last completed
+ * @cursor: where the scanner goes on, an address
+ * @running: what the scanner's present pass did so far
+ * @totals: since the region was added
+ */
+struct mmg_region {
+	struct list_head list;
+	struct mmg_domain *domain;
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long end;
+	u64 id;
+	struct mmg_chunk **chunks;
+	unsigned long nr_chunks;
+	unsigned long nr[MMG_NR_STATES];
+	unsigned long nr_changed;
+	u64 passes;
+	struct mmg_pass last;
+	unsigned long round;
+	unsigned long cursor;
+	struct mmg_pass running;
+	struct mmg_totals totals;
+};
+
+/**
+ * struct mmg_batch - pages of one chunk on their way through a scan
+ * @pages: page to look at, with a reference, or NULL
+ * @hash: of its content
+ * @zero: it is all zero
+ */
+struct mmg_batch {
+	struct page *pages[MMG_CHUNK_PAGES];
+	u64 hash[MMG_CHUNK_PAGES];
+	bool zero[MMG_CHUNK_PAGES];
+};
+
+/**
+ * struct mmg_domain - pages merge only inside a domain
+ * @ref: the open file, and whoever works on the domain
+ * @node: in mmg_domains
+ * @lock: see the lock order above
+ * @closed: the file is gone; lives on while a shared page is mapped
+ * @key: of the hash
+ * @index: of pages that wait for an equal
+ * @shared: shared pages by hash
+ * @shared_list: all shared pages
+ * @nr_shared: their number
+ * @regions: in the order they were added
+ * @next_id: number of the next region
+ * @nr_pages: pages in all regions
+ * @passes: complete passes over all regions
+ * @round: scanner's round in which the domain was last completed
+ * @totals: since the domain was opened
+ * @batch: work space of a scan
+ */
+struct mmg_domain {
+	struct kref ref;
+	struct list_head node;
+	struct mutex lock;
+	bool closed;
+	u64 key;
+	struct mmg_index index;
+	struct rhltable shared;
+	struct list_head shared_list;
+	unsigned long nr_shared;
+	struct list_head regions;
+	u64 next_id;
+	unsigned long nr_pages;
+	u64 passes;
+	unsigned long round;
+	struct mmg_totals totals;
+	struct mmg_batch *batch;
+};
+
+/* Tunables, see kernel/Documentation/abi.md; written through sysfs. */
+struct mmg_tunables {
+	unsigned int run;
+	unsigned int pages_to_scan;
+	unsigned int sleep_millisecs;
+	unsigned int use_zero_pages;
+	unsigned int max_page_sharing;
+};
+
+extern struct mmg_tunables mmg_tunables;
+
+/* domain.c */
+extern struct mutex mmg_domains_lock;
+extern struct list_head mmg_domains;
+struct mmg_domain *mmg_domain_new(void);
+void mmg_domain_close(struct mmg_domain *domain);
+void mmg_domain_put(struct mmg_domain *domain);
+struct mmg_domain *mmg_domain_next(struct mmg_domain *domain);
+struct mmg_region *mmg_domain_add_region(struct mmg_domain *domain,
+					 struct mm_struct *mm,
+					 unsigned long start,
+					 unsigned long length);
+void mmg_domain_remove_region(struct mmg_region *region);
+bool mmg_domain_tidy(struct mmg_domain *domain);
+void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
+		      u64 unshared);
+struct mmg_region *mmg_domain_region(struct mmg_domain *domain, u64 id);
+unsigned long mmg_domain_metadata(struct mmg_domain *domain);
+void mmg_totals_read(struct mmg_totals *totals);
+void mmg_totals_add_cpu(struct mmg_domain *domain, u64 ns);
+
+/* region.c */
+int mmg_range_check(u64 start, u64 length, unsigned long task_size);
+struct mmg_region *mmg_region_new(struct mmg_domain *domain,
+				  struct mm_struct *mm, unsigned long start,
+				  unsigned long length);
+void mmg_region_free(struct mmg_region *region);
+void mmg_region_forget(struct mmg_region *region);
+struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
+				   unsigned long addr);
+void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
+		    enum mmg_state state, bool changed);
+void mmg_region_pass(struct mmg_region *region, const struct mmg_pass *pass);
+unsigned long mmg_region_metadata(const struct mmg_region *region);
+
+/* scan.c */
+#define MMG_MAX_BREAKS	6
+u8 mmg_backoff(u8 breaks);
+int mmg_scan_range(struct mmg_region *region, unsigned long start,
+		   unsigned long end, bool patient, struct mmg_pass *pass);
+
+/* merge.c */
+enum mmg_skip mmg_vma_skip(struct vm_area_struct *vma);
+struct mmg_shared *mmg_page_shared(struct page *page);
+int mmg_merge_shared(struct mmg_region *region, unsigned long addr,
+		     struct mmg_shared *shared);
+int mmg_merge_zero(struct mmg_region *region, unsigned long addr);
+int mmg_merge_first(struct mmg_region *region, unsigned long addr,
+		    struct mmg_shared *shared);
+int mmg_unmerge_range(struct mmg_domain *domain, struct mm_struct *mm,
+		      unsigned long start, unsigned long end, u64 *pages);
+
+/* shared.c */
+extern const char mmg_owner_name[];
+int mmg_shared_init(struct mmg_domain *domain);
+void mmg_shared_destroy(struct mmg_domain *domain);
+struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash);
+struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash);
+void mmg_shared_add(struct mmg_shared *shared);
+void mmg_shared_free(struct mmg_shared *shared);
+void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing);
+int mmg_shared_cache_create(void);
+void mmg_shared_cache_destroy(void);
+
+/* index.c */
+int mmg_index_init(struct mmg_index *index);
+void mmg_index_destroy(struct mmg_index *index);
+int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
+void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
+struct mmg_entry *mmg_index_entry(struct mmg_index *index, u32 id,
+				  struct mmg_chunk **chunk);
+u32 mmg_index_find(struct mmg_index *index, u64 hash);
+void mmg_index_insert(struct mmg_index *index, u32 id);
+void mmg_index_remove(struct mmg_index *index, u32 id);
+
+/* scanner.c */
+int mmg_scanner_start(void);
+void mmg_scanner_stop(void);
+void mmg_scanner_wake(void);
+int mmg_scanner_pid(void);
+u64 mmg_scanner_rounds(void);
+void mmg_scanner_watch(void);
+int mmg_unmerge_all(void);
+
+/* sysfs.c */
+int mmg_sysfs_create(void);
+void mmg_sysfs_remove(void);
+
+/* device.c */
+int mmg_device_register(void);
+void mmg_device_unregister(void);
+
+#endif /* _MEMMERGE_INTERNAL_H */

@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memmerge - merge identical anonymous pages
+ *
+ * Rebuilds, on a current kernel, the memory merging driver that Izik Eidus
+ * posted in January 2008. See internal.h for the structure and lock order.
+ */
+#define pr_fmt(fmt) KBUILD_MODNAME ": " fmt
+
+#include <linux/module.h>
+
+#include "internal.h"
+
+static int __init memmerge_init(void)
+{
+	int err;
+
+	err = mmg_shared_cache_create();
+	if (err)
+		return err;
+
+	err = mmg_scanner_start();
+	if (err)
+		goto err_cache;
+
+	err = mmg_sysfs_create();
+	if (err)
+		goto err_scanner;
+
+	err = mmg_device_register();
+	if (err)
+		goto err_sysfs;
+
+	return 0;
+
+err_sysfs:
+	mmg_sysfs_remove();
+err_scanner:
+	mmg_scanner_stop();
+err_cache:
+	mmg_shared_cache_destroy();
+	return err;
+}
+
+/*
+ * An open domain, and a closed one with a shared page still mapped, hold a
+ * reference to the module: nothing is left to undo but what init did.
+ */
+static void __exit memmerge_exit(void)
+{
+	mmg_device_unregister();
+	mmg_sysfs_remove();
+	mmg_scanner_stop();
+	mmg_shared_cache_destroy();
+}
+
+module_init(memmerge_init);
+module_exit(memmerge_exit);
+MODULE_LICENSE("GPL");
+MODULE_DESCRIPTION("Merge identical anonymous pages");
+MODULE_AUTHOR("Mergelab");

@@ -1,0 +1,193 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memmerge - regions: registered ranges and their entries
+ */
+#include <linux/overflow.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+
+#include "internal.h"
+
+/**
+ * mmg_range_check - is this a range of user memory that can be registered
+ * @start: first byte
+ * @length: bytes
+ * @task_size: end of the user address space
+ *
+ * Return: 0; -EINVAL if not page aligned or empty; -EOVERFLOW if it wraps,
+ * leaves the address space, or is larger than a domain can be.
+ */
+int mmg_range_check(u64 start, u64 length, unsigned long task_size)
+{
+	u64 end;
+
+	if (!PAGE_ALIGNED(start) || !PAGE_ALIGNED(length) || !length)
+		return -EINVAL;
+	if (check_add_overflow(start, length, &end) || end > task_size)
+		return -EOVERFLOW;
+	if (length >> PAGE_SHIFT > MMG_MAX_PAGES)
+		return -EOVERFLOW;
+	return 0;
+}
+
+/**
+ * mmg_region_new - make a region
+ * @domain: that it is for
+ * @mm: address space
+ * @start: first byte, see mmg_range_check()
+ * @length: bytes
+ *
+ * Return: the region, not yet in the domain's list, or NULL without memory.
+ */
+struct mmg_region *mmg_region_new(struct mmg_domain *domain,
+				  struct mm_struct *mm, unsigned long start,
+				  unsigned long length)
+{
+	struct mmg_region *region = kzalloc(sizeof(*region),
+					    GFP_KERNEL_ACCOUNT);
+
+	if (!region)
+		return NULL;
+
+	region->domain = domain;
+	region->start = start;
+	region->end = start + length;
+	region->cursor = start;
+	region->nr_chunks = ((region->end - 1) >> PMD_SHIFT) -
+			    (start >> PMD_SHIFT) + 1;
+	region->chunks = kvcalloc(region->nr_chunks, sizeof(*region->chunks),
+				  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!region->chunks) {
+		kfree(region);
+		return NULL;
+	}
+	region->nr[MMG_NONE] = length >> PAGE_SHIFT;
+	mmgrab(mm);
+	region->mm = mm;
+	return region;
+}
+
+static void mmg_chunk_free(struct mmg_region *region, struct mmg_chunk *chunk)
+{
+	mmg_index_remove_chunk(&region->domain->index, chunk);
+	kvfree(chunk->entries);
+	kfree(chunk);
+}
+
+/**
+ * mmg_region_forget - free what the engine remembers of the pages
+ * @region: whose pages stay as they are
+ */
+void mmg_region_forget(struct mmg_region *region)
+{
+	unsigned long i;
+
+	for (i = 0; i < region->nr_chunks; i++) {
+		if (!region->chunks[i])
+			continue;
+		mmg_chunk_free(region, region->chunks[i]);
+		region->chunks[i] = NULL;
+		cond_resched();
+	}
+	memset(region->nr, 0, sizeof(region->nr));
+	region->nr[MMG_NONE] = (region->end - region->start) >> PAGE_SHIFT;
+	region->nr_changed = 0;
+}
+
+/**
+ * mmg_region_free - free a region
+ * @region: that is in no list
+ */
+void mmg_region_free(struct mmg_region *region)
+{
+	mmg_region_forget(region);
+	kvfree(region->chunks);
+	mmdrop(region->mm);
+	kfree(region);
+}
+
+/**
+ * mmg_region_chunk - get the chunk of an address
+ * @region: that the address is in
+ * @addr: any address of the chunk
+ *
+ * Return: the chunk, made if it is not there; NULL without memory.
+ */
+struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
+				   unsigned long addr)
+{
+	unsigned long i = (addr >> PMD_SHIFT) - (region->start >> PMD_SHIFT);
+	struct mmg_chunk *chunk = region->chunks[i];
+
+	if (chunk)
+		return chunk;
+
+	chunk = kmalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!chunk)
+		return NULL;
+	chunk->region = region;
+	chunk->start = addr & PMD_MASK;
+	chunk->entries = kvcalloc(MMG_CHUNK_PAGES, sizeof(*chunk->entries),
+				  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!chunk->entries)
+		goto err_chunk;
+	if (mmg_index_add_chunk(&region->domain->index, chunk))
+		goto err_entries;
+
+	region->chunks[i] = chunk;
+	return chunk;
+
+err_entries:
+	kvfree(chunk->entries);
+err_chunk:
+	kfree(chunk);
+	return NULL;
+}
+
+/**
+ * mmg_region_set - note what is known of a page now
+ * @region: of the page
+ * @entry: of the page; taking it out of the index, or putting it in, is the
+ *	caller's
+ * @state: new state
+ * @changed: the content differs from what was read the last time
+ */
+void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
+		    enum mmg_state state, bool changed)
+{
+	region->nr[entry->state]--;
+	region->nr[state]++;
+	region->nr_changed += changed - entry->changed;
+	entry->state = state;
+	entry->changed = changed;
+}
+
+/**
+ * mmg_region_pass - note that all of a region has been scanned
+ * @region: that was scanned from its start to its end
+ * @pass: what was done
+ */
+void mmg_region_pass(struct mmg_region *region, const struct mmg_pass *pass)
+{
+	region->last = *pass;
+	region->passes++;
+}
+
+/**
+ * mmg_region_metadata - memory that a region takes
+ * @region: to look at
+ *
+ * Return: bytes, without the share in the domain's index.
+ */
+unsigned long mmg_region_metadata(const struct mmg_region *region)
+{
+	unsigned long bytes = sizeof(*region) +
+			      region->nr_chunks * sizeof(*region->chunks);
+	unsigned long i;
+
+	for (i = 0; i < region->nr_chunks; i++)
+		if (region->chunks[i])
+			bytes += sizeof(struct mmg_chunk) +
+				 MMG_CHUNK_PAGES * sizeof(struct mmg_entry);
+	return bytes;
+}

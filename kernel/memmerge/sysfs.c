@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memmerge - /sys/kernel/mm/memmerge, see kernel/Documentation/abi.md
+ */
+#include <linux/kobject.h>
+#include <linux/sysfs.h>
+
+#include "internal.h"
+
+#define MMG_FILE_RO(_name, _value)					\
+static ssize_t _name##_show(struct kobject *kobj,			\
+			    struct kobj_attribute *attr, char *buf)	\
+{									\
+	return sysfs_emit(buf, "%llu\n", (u64)(_value));		\
+}									\
+static struct kobj_attribute _name##_attr = __ATTR_RO(_name)
+
+#define MMG_FILE_RW(_name, _min, _max)					\
+static ssize_t _name##_show(struct kobject *kobj,			\
+			    struct kobj_attribute *attr, char *buf)	\
+{									\
+	return sysfs_emit(buf, "%u\n", READ_ONCE(mmg_tunables._name));	\
+}									\
+static ssize_t _name##_store(struct kobject *kobj,			\
+			     struct kobj_attribute *attr,		\
+			     const char *buf, size_t count)		\
+{									\
+	int err = mmg_store(&mmg_tunables._name, buf, _min, _max);	\
+									\
+	return err ? err : count;					\
+}									\
+static struct kobj_attribute _name##_attr = __ATTR_RW(_name)
+
+static DEFINE_MUTEX(mmg_run_lock);
+
+static int mmg_store(unsigned int *tunable, const char *buf,
+		     unsigned int min, unsigned int max)
+{
+	unsigned int value;
+
+	if (kstrtouint(buf, 10, &value) || value < min || value > max)
+		return -EINVAL;
+	WRITE_ONCE(*tunable, value);
+	mmg_scanner_wake();
+	return 0;
+}
+
+static ssize_t run_show(struct kobject *kobj, struct kobj_attribute *attr,
+			char *buf)
+{
+	return sysfs_emit(buf, "%u\n", READ_ONCE(mmg_tunables.run));
+}
+
+static ssize_t run_store(struct kobject *kobj, struct kobj_attribute *attr,
+			 const char *buf, size_t count)
+{
+	int err;
+
+	mutex_lock(&mmg_run_lock);
+	err = mmg_store(&mmg_tunables.run, buf, 0, 2);
+	if (!err && mmg_tunables.run == 2) {
+		err = mmg_unmerge_all();
+		/* What is left is still merged: not what was asked for. */
+		if (err)
+			WRITE_ONCE(mmg_tunables.run, 0);
+	}
+	mutex_unlock(&mmg_run_lock);
+	return err ? err : count;
+}
+
+static struct kobj_attribute run_attr = __ATTR_RW(run);
+
+MMG_FILE_RW(pages_to_scan, 1, UINT_MAX);
+MMG_FILE_RW(sleep_millisecs, 0, UINT_MAX);
+MMG_FILE_RW(use_zero_pages, 0, 1);
+MMG_FILE_RW(max_page_sharing, 2, INT_MAX);
+
+/* What the domains hold at this moment, one value a file. */
+enum mmg_sum {
+	MMG_SUM_SHARED,
+	MMG_SUM_SHARING,
+	MMG_SUM_UNSHARED,
+	MMG_SUM_VOLATILE,
+	MMG_SUM_ZERO,
+	MMG_SUM_DOMAINS,
+	MMG_SUM_REGIONS,
+	MMG_SUM_METADATA,
+};
+
+static u64 mmg_sum_domain(struct mmg_domain *domain, enum mmg_sum what)
+{
+	struct mmg_region *region;
+	u64 shared, sharing, sum = 0;
+
+	switch (what) {
+	case MMG_SUM_SHARED:
+		mmg_shared_count(domain, &shared, &sharing);
+		return shared;
+	case MMG_SUM_SHARING:
+		mmg_shared_count(domain, &shared, &sharing);
+		return sharing;
+	case MMG_SUM_DOMAINS:
+		return 1;
+	case MMG_SUM_METADATA:
+		return mmg_domain_metadata(domain);
+	default:
+		break;
+	}
+	list_for_each_entry(region, &domain->regions, list) {
+		if (what == MMG_SUM_UNSHARED)
+			sum += region->nr[MMG_INDEXED];
+		else if (what == MMG_SUM_VOLATILE)
+			sum += region->nr_changed;
+		else if (what == MMG_SUM_ZERO)
+			sum += region->nr[MMG_ZERO];
+		else
+			sum++;
+	}
+	return sum;
+}
+
+static u64 mmg_sum(enum mmg_sum what)
+{
+	struct mmg_domain *domain = NULL;
+	u64 sum = 0;
+
+	while ((domain = mmg_domain_next(domain))) {
+		mutex_lock(&domain->lock);
+		sum += mmg_sum_domain(domain, what);
+		mutex_unlock(&domain->lock);
+	}
+	return sum;
+}
+
+static struct mmg_totals mmg_totals_now(void)
+{
+	struct mmg_totals totals;
+
+	mmg_totals_read(&totals);
+	return totals;
+}
+
+MMG_FILE_RO(pages_shared, mmg_sum(MMG_SUM_SHARED));
+MMG_FILE_RO(pages_sharing, mmg_sum(MMG_SUM_SHARING));
+MMG_FILE_RO(pages_unswappable, mmg_sum(MMG_SUM_SHARED));
+MMG_FILE_RO(pages_unshared, mmg_sum(MMG_SUM_UNSHARED));
+MMG_FILE_RO(pages_volatile, mmg_sum(MMG_SUM_VOLATILE));
+MMG_FILE_RO(pages_mapped_zero, mmg_sum(MMG_SUM_ZERO));
+MMG_FILE_RO(pages_scanned, mmg_totals_now().scanned);
+MMG_FILE_RO(pages_merged, mmg_totals_now().merged);
+MMG_FILE_RO(pages_zeroed, mmg_totals_now().zeroed);
+MMG_FILE_RO(pages_skipped, mmg_totals_now().skipped);
+MMG_FILE_RO(pages_unshared_total, mmg_totals_now().unshared);
+MMG_FILE_RO(full_scans, mmg_scanner_rounds());
+MMG_FILE_RO(domains, mmg_sum(MMG_SUM_DOMAINS));
+MMG_FILE_RO(regions, mmg_sum(MMG_SUM_REGIONS));
+MMG_FILE_RO(unshare_demand, mmg_sum(MMG_SUM_SHARING) << PAGE_SHIFT);
+MMG_FILE_RO(metadata_bytes, mmg_sum(MMG_SUM_METADATA));
+MMG_FILE_RO(scan_cpu_ns, mmg_totals_now().cpu_ns);
+MMG_FILE_RO(scanner_pid, mmg_scanner_pid());
+
+static struct attribute *mmg_attrs[] = {
+	&run_attr.attr,
+	&pages_to_scan_attr.attr,
+	&sleep_millisecs_attr.attr,
+	&use_zero_pages_attr.attr,
+	&max_page_sharing_attr.attr,
+	&pages_shared_attr.attr,
+	&pages_sharing_attr.attr,
+	&pages_unswappable_attr.attr,
+	&pages_unshared_attr.attr,
+	&pages_volatile_attr.attr,
+	&pages_mapped_zero_attr.attr,
+	&pages_scanned_attr.attr,
+	&pages_merged_attr.attr,
+	&pages_zeroed_attr.attr,
+	&pages_skipped_attr.attr,
+	&pages_unshared_total_attr.attr,
+	&full_scans_attr.attr,
+	&domains_attr.attr,
+	&regions_attr.attr,
+	&unshare_demand_attr.attr,
+	&metadata_bytes_attr.attr,
+	&scan_cpu_ns_attr.attr,
+	&scanner_pid_attr.attr,
+	NULL,
+};
+
+static const struct attribute_group mmg_attr_group = {
+	.name = "memmerge",
+	.attrs = mmg_attrs,
+};
+
+/**
+ * mmg_sysfs_create - make the files
+ *
+ * Return: 0 or a negative errno.
+ */
+int mmg_sysfs_create(void)
+{
+	return sysfs_create_group(mm_kobj, &mmg_attr_group);
+}
+
+/**
+ * mmg_sysfs_remove - remove the files
+ */
+void mmg_sysfs_remove(void)
+{
+	sysfs_remove_group(mm_kobj, &mmg_attr_group);
+}
