@@ -1,8 +1,8 @@
 """Evidence: one claim about a host, who was asked, and what they said.
 
 A check makes an :class:`Evidence` without verdict, lets :func:`mergelab.judge.judge` complete it, writes
-``to_json`` to ``evidence/<host>/<check-id>.json`` and asserts the verdict. Reading is strict: what this version
-does not know is refused, not skipped.
+``to_json`` to ``evidence/<host>/<check-id>.json`` and asserts the verdict. Reading is strict: what this
+version does not know is refused, not skipped.
 """
 
 from collections.abc import Mapping
@@ -96,7 +96,8 @@ class Evidence:
         expected: the numbers that the bench knows before it measures.
         witnesses: who was asked.
         controls: what had to turn out in a known way.
-        verdict: set by the judge, or by the check when it could not measure (environment, hang, panic, skipped).
+        verdict: set by the judge, or by the check when it could not measure (environment, hang, panic,
+            skipped).
         reason: why it is not green; empty for pass.
     """
 
@@ -191,7 +192,8 @@ class _Reader:
 def _broken(where: str, what: str) -> MergelabError:
     return MergelabError(
         f"{where} {what}",
-        f"write it as docs/architecture.md describes evidence of schema {SCHEMA}, or read it with the mergelab that wrote it",
+        f"write it as docs/architecture.md describes evidence of schema {SCHEMA}, "
+        "or read it with the mergelab that wrote it",
     )
 
 
@@ -242,6 +244,7 @@ def from_json(value: object, where: str = "evidence") -> Evidence:
     if schema != SCHEMA:
         raise _broken(where, f"is of schema {schema}, this mergelab reads {SCHEMA}")
     expected = _Reader(reader.take("expected", dict), f"{where}: expected")
+    witnesses, controls = reader.members("witnesses"), reader.members("controls")
     verdict = reader.text("verdict")
     if verdict not in list(Verdict):
         raise _broken(where, f"has the unknown verdict {verdict!r}")
@@ -252,14 +255,8 @@ def from_json(value: object, where: str = "evidence") -> Evidence:
         seconds=reader.number("seconds"),
         title=reader.text("title"),
         expected={key: expected.value(key) for key in list(expected.rest)},
-        witnesses=tuple(
-            _witness(each, f"{where}: witness {number}")
-            for number, each in enumerate(reader.members("witnesses"), 1)
-        ),
-        controls=tuple(
-            _control(each, f"{where}: control {number}")
-            for number, each in enumerate(reader.members("controls"), 1)
-        ),
+        witnesses=tuple(_witness(each, f"{where}: witness {n}") for n, each in enumerate(witnesses, 1)),
+        controls=tuple(_control(each, f"{where}: control {n}") for n, each in enumerate(controls, 1)),
         verdict=Verdict(verdict),
         reason=reader.text("reason"),
     )
