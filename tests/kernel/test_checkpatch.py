@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import subprocess
-import tarfile
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-SOURCE = Path("/usr/src/linux-source-6.12.tar.xz")
 PATCHES = sorted((ROOT / "kernel/patches/6.12").glob("*.patch"))
 FILES = sorted(
     path
@@ -29,20 +27,11 @@ IGNORED_IN_FILES = {
 
 
 @pytest.fixture(scope="module")
-def checkpatch(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """checkpatch.pl and its word lists, out of the source that the kernel is built from."""
-    folder = tmp_path_factory.mktemp("checkpatch")
-    wanted = {"checkpatch.pl", "spelling.txt", "const_structs.checkpatch"}
-    with tarfile.open(SOURCE, "r|xz") as archive:
-        for member in archive:
-            name = member.name.partition("/scripts/")[2]
-            if name in wanted and (content := archive.extractfile(member)):
-                (folder / name).write_bytes(content.read())
-                wanted.remove(name)
-            if not wanted:
-                break
-    assert not wanted
-    return folder / "checkpatch.pl"
+def checkpatch() -> Path:
+    """checkpatch.pl of the source that the kernel is built from; unpacked once into the cache."""
+    run = subprocess.run(["mergelab", "kernel", "source"], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return Path(run.stdout.strip()) / "scripts" / "checkpatch.pl"
 
 
 def findings(checkpatch: Path, ignored: dict[str, str], *arguments: str | Path) -> str:
