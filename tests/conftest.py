@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Seconds. A marked test may build a kernel or an image into a cold cache first.
 LIMITS = {"kernel": 2400, "lab": 5400}
+
+
+def pytest_configure() -> None:
+    """Let tests find mergelab, ansible-playbook and the like, however pytest was started."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 @pytest.fixture(scope="session")
