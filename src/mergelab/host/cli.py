@@ -107,7 +107,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_domain(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     domain = verbs.add_parser("domain", help="domains of the engine, held by the agent")
     actions = domain.add_subparsers(required=True, metavar="ACTION")
-    for action in ("create", "destroy", "stat", "unmerge"):
+    add = actions.add_parser("create")
+    add.add_argument("name")
+    add.add_argument("--replace", action="store_true", help="close a domain of that name first")
+    add.set_defaults(verb=lambda o: _ask("create", name=o.name, replace=o.replace))
+    for action in ("destroy", "stat", "unmerge"):
         add = actions.add_parser(action)
         add.add_argument("name")
         add.set_defaults(verb=lambda o, action=action: _ask(action, name=o.name))
@@ -138,6 +142,8 @@ def _add_engine(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add.add_argument("file")
     add.add_argument("value", type=_number)
     add.set_defaults(verb=_engine_set)
+    add = actions.add_parser("device", help="kind, mode, owner and group of /dev/memmerge")
+    add.set_defaults(verb=lambda _: _engine_device())
 
 
 def _add_guest(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -150,6 +156,10 @@ def _add_guest(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
     add.add_argument("line", nargs="+")
     add.add_argument("--timeout", type=float, default=300.0, metavar="SECONDS", help="for each answer")
     add.set_defaults(verb=_guest_call)
+    add = actions.add_parser(
+        "list", help="running guests and plain processes, and whether they have a payload"
+    )
+    add.set_defaults(verb=_guest_list)
     add = actions.add_parser("ram", help="where a guest's RAM lies")
     add.add_argument("name")
     add.set_defaults(verb=_guest_ram)
@@ -224,10 +234,33 @@ def _engine_set(options: argparse.Namespace) -> object:
     return {options.file: options.value}
 
 
+def _engine_device() -> object:
+    import stat  # noqa: PLC0415 - only what a verb needs is imported
+
+    from mergelab.host import engine  # noqa: PLC0415 - only what a verb needs is imported
+
+    try:
+        status = engine.DEVICE.stat()
+        owner, group = engine.DEVICE.owner(), engine.DEVICE.group()
+    except FileNotFoundError:
+        raise HostError(f"{engine.DEVICE} does not exist: load the module (modprobe memmerge)") from None
+    kind = "character device" if stat.S_ISCHR(status.st_mode) else "no character device"
+    return {"kind": kind, "mode": f"{stat.S_IMODE(status.st_mode):04o}", "owner": owner, "group": group}
+
+
 def _guest_call(options: argparse.Namespace) -> object:
     from mergelab.host.payload import call_all  # noqa: PLC0415 - only what a verb needs is imported
 
     return call_all(options.name.split(","), options.line, options.timeout)
+
+
+def _guest_list(_: argparse.Namespace) -> object:
+    from mergelab.host import guests  # noqa: PLC0415 - only what a verb needs is imported
+
+    return [
+        {"name": name, "pid": pid, "payload": (guests.directory(name) / "payload.sock").is_socket()}
+        for name, pid in sorted(guests.running().items())
+    ]
 
 
 def _guest_ram(options: argparse.Namespace) -> object:

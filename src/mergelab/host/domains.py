@@ -44,11 +44,15 @@ class Registry:
         result: object = verb(**arguments)
         return result
 
-    def do_create(self, name: str) -> object:
-        """Opens a domain."""
+    def do_create(self, name: str, replace: bool = False) -> object:
+        """Opens a domain; with `replace`, closes one of that name that somebody left behind."""
         with self._lock:
+            if name in self._domains and replace:
+                self._domains.pop(name).close()
             if name in self._domains:
-                raise HostError(f"domain '{name}' exists already; destroy it first or choose another name")
+                raise HostError(
+                    f"domain '{name}' exists already; destroy it first, or create it with --replace"
+                )
             self._domains[name] = Domain()
             self._regions[name] = []
         return {"domain": name}

@@ -1,0 +1,102 @@
+"""How merging is proved, whoever holds the pages: guests or plain processes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mergelab.bench import PAGE, Claim, Scene, View
+
+PROCESS_TOLERANCE = 64
+"""Pages by which the processes' size may differ from the areas' share: memory that is not the payload's."""
+
+HOST_TOLERANCE = 2048
+"""Pages by which MemAvailable may differ: other processes of the host, caches, the kernel's free lists."""
+
+SETTLE_SECONDS = 20
+"""How long MemAvailable may take to show freed pages: the kernel keeps some on per-CPU lists for a while."""
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What merging must come to: exact, as the bench chose the content.
+
+    Attributes:
+        shared: shared pages.
+        sharing: further mappings of them.
+        zeroed: pages that map the kernel's zero page.
+        distinct: frames that all pages together map.
+    """
+
+    shared: int
+    sharing: int
+    zeroed: int
+    distinct: int
+
+    @property
+    def saved(self) -> int:
+        """Pages given back to the host."""
+        return self.sharing + self.zeroed
+
+
+def merge(it: Claim, scene: Scene, pattern: str, expected: Merged) -> View:
+    """Fills a scene's areas with a pattern, scans, hears all witnesses; returns the view after the scan."""
+    it.expect(
+        pages=scene.total,
+        pages_shared=expected.shared,
+        pages_sharing=expected.sharing,
+        pages_zero=expected.zeroed,
+        distinct_frames=expected.distinct,
+    )
+    values = it.bench.do(
+        *scene.setup, scene.fill(pattern), *scene.look, scene.scan(), *scene.look, scene.verify(pattern)
+    )
+    at = len(scene.setup) + 1
+    before, after = scene.view(values[at : at + 3]), scene.view(values[at + 4 : at + 7])
+    it.control(
+        "before",
+        "before the scan every page had a frame of its own",
+        before.pages["distinct"] == before.pages["present"] == scene.total,
+    )
+    engine(it, after, expected)
+    it.witness("pages", "frames that the pages map", expected.distinct, after.pages["distinct"], "frames")
+    it.witness("pages", "pages that are present", scene.total, after.pages["present"], "pages")
+    zero = sum(area["zero"] for area in after.pages["ranges"])
+    it.witness("pages", "pages that map the zero page", expected.zeroed, zero, "pages")
+    memory(it, scene, before, after, expected.saved)
+    content(it, values[-1])
+    return after
+
+
+def engine(it: Claim, view: View, expected: Merged) -> None:
+    """Hears the engine's counters of the domain."""
+    it.witness("engine", "pages_shared of the domain", expected.shared, view.stat["pages_shared"], "pages")
+    it.witness("engine", "pages_sharing of the domain", expected.sharing, view.stat["pages_sharing"], "pages")
+    zeroed = view.stat["pages_mapped_zero"]
+    it.witness("engine", "pages_mapped_zero of the domain", expected.zeroed, zeroed, "pages")
+
+
+def memory(it: Claim, scene: Scene, before: View, after: View, saved: int) -> None:
+    """Hears the host's memory: the processes shrank by what was saved, and the host has that much more."""
+    shrunk = (before.pss - after.pss) // PAGE
+    it.witness(
+        "memory",
+        "pages by which the proportional size of the processes shrank",
+        saved,
+        shrunk,
+        "pages",
+        tolerance=PROCESS_TOLERANCE,
+    )
+    wanted = before.available + (saved - HOST_TOLERANCE) * PAGE
+    _, settled = it.bench.wait(
+        "memory", lambda value: bool(value["meminfo"]["MemAvailable"] >= wanted), SETTLE_SECONDS
+    )
+    available = (settled["meminfo"]["MemAvailable"] - before.available) // PAGE
+    it.witness(
+        "memory", "pages by which MemAvailable grew", saved, available, "pages", tolerance=HOST_TOLERANCE
+    )
+
+
+def content(it: Claim, answers: list[dict[str, int]]) -> None:
+    """Hears the payloads: every byte is what was written."""
+    bad = sum(answer["bad"] for answer in answers)
+    it.witness("content", "pages with a wrong byte, in all areas", 0, bad, "pages")
