@@ -3,11 +3,12 @@
 Every figure is formatted here; a template only places strings. What was not measured reads “not measured”.
 """
 
+import io
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any
 
 import jinja2
 import junitparser
@@ -145,7 +146,7 @@ class Group:
 
 @dataclass(frozen=True, kw_only=True)
 class WitnessView:
-    """One row of a check's table of witnesses."""
+    """One row of a check's table of witnesses; ``wrap`` is a class for values that may break anywhere."""
 
     name: str
     claim: str
@@ -154,6 +155,7 @@ class WitnessView:
     agrees: str
     mark: str
     tone: str
+    wrap: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -204,6 +206,7 @@ class ChartView:
 
     title: str
     note: str
+    unit: str
     svg: Markup
     curves: tuple[CurveView, ...]
 
@@ -334,7 +337,7 @@ def _verdict(word: str) -> VerdictView:
 def _origin(emulated: object) -> tuple[str, str]:
     if emulated is True:
         return "emulated", (
-            "Emulated host: every figure in this report was measured on a virtual machine that stands in for "
+            "Every figure in this report was measured on a virtual machine that stands in for "
             "hardware. Counts of pages hold; times, rates and sizes are not the hardware's."
         )
     if emulated is False:
@@ -428,6 +431,7 @@ def _witness(each: Object) -> WitnessView:
         agrees=agrees,
         mark=mark,
         tone=tone,
+        wrap=" long" if isinstance(each["expected"], str) else "",
     )
 
 
@@ -667,6 +671,8 @@ def _charts(
 
 
 CROWD = "Each guest"
+UNITS = {"bytes": "size", "s": "time"}
+"""What heads a column of figures that carry their unit themselves; others are headed by the unit."""
 
 
 def _per_guest(heard: Telemetry) -> Plot:
@@ -685,18 +691,20 @@ def _or_gap(found: float | None) -> float:
 
 def _chart(key: str, plot: Plot, series: Sequence[Series], bands: Sequence[Band], tag: str) -> ChartView:
     if not series:
-        return ChartView(
-            title=plot.title, note=f"{MISSING.capitalize()} in this run.", svg=Markup(), curves=()
-        )
+        note = f"{MISSING.capitalize()} in this run."
+        return ChartView(title=plot.title, note=note, unit="", svg=Markup(), curves=())
     curves = tuple(_curve(number, each, plot.unit) for number, each in enumerate(series))
     if plot.title == CROWD:
         curves = (_crowd(series, plot.unit),)
-    said = "; ".join(f"{each.name} {each.first} to {each.last}, {each.lowest} to {each.highest}" for each in curves)
+    said = "; ".join(
+        f"{each.name} from {each.first} to {each.last}, at most {each.highest}" for each in curves
+    )
     label = f"{plot.title}{f' ({tag})' if tag else ''} over time: {said}"
     svg = charts.draw(key, series, bands, plot.unit, label)
     return ChartView(
         title=plot.title,
         note=plot.note,
+        unit=UNITS.get(plot.unit, plot.unit),
         svg=Markup(svg),  # noqa: S704 - drawn by charts, which escapes the label
         curves=curves,
     )
@@ -707,10 +715,10 @@ def _curve(number: int, series: Series, unit: str) -> CurveView:
     return CurveView(
         name=series.name,
         style=f"line-{number % len(charts.DASHES) + 1}",
-        first=value(known[0], unit),
-        lowest=value(min(known), unit),
-        highest=value(max(known), unit),
-        last=value(known[-1], unit),
+        first=_figure(known[0], unit),
+        lowest=_figure(min(known), unit),
+        highest=_figure(max(known), unit),
+        last=_figure(known[-1], unit),
     )
 
 
@@ -720,11 +728,15 @@ def _crowd(series: Sequence[Series], unit: str) -> CurveView:
     return CurveView(
         name=f"{len(series)} processes, mean",
         style="line-1",
-        first=value(sum(firsts) / len(firsts), unit),
-        lowest=value(min(map(min, known)), unit),
-        highest=value(max(map(max, known)), unit),
-        last=value(sum(lasts) / len(lasts), unit),
+        first=_figure(sum(firsts) / len(firsts), unit),
+        lowest=_figure(min(map(min, known)), unit),
+        highest=_figure(max(map(max, known)), unit),
+        last=_figure(sum(lasts) / len(lasts), unit),
     )
+
+
+def _figure(number: float, unit: str) -> str:
+    return value(number, unit if unit in UNITS else "")
 
 
 def _cell(text: object) -> str:
@@ -757,7 +769,7 @@ def markdown(view: Page) -> str:
 
 
 def junit(record: Object) -> str:
-    """The record as JUnit XML: a suite per host, a case per check, and the run's own verdict as the last case."""
+    """The record as JUnit XML: a suite per host, a case per check, the run's own verdict as the last case."""
     document = junitparser.JUnitXml(name=record["run"])
     for host in sorted({each["host"] for each in record["evidence"]}):
         suite = junitparser.TestSuite(host)
@@ -770,7 +782,9 @@ def junit(record: Object) -> str:
     suite = junitparser.TestSuite("run")
     suite.add_testcase(_case("verdict", "run", record["verdict"], record["reason"], None))
     document.add_testsuite(suite)
-    return cast(bytes, document.tostring()).decode("utf-8") + "\n"
+    out = io.BytesIO()
+    document.write(out, pretty=True)
+    return out.getvalue().decode("utf-8").rstrip() + "\n"
 
 
 def _case(name: str, group: str, word: str, reason: str, seconds: float | None) -> junitparser.TestCase:

@@ -55,25 +55,33 @@ def judged(run_dir: Path) -> tuple[store.Parts, Judgement]:
     return parts, judgement
 
 
-def write(run_dir: Path) -> Judgement:
-    """Judge a run and leave its record and the three reports in its folder."""
+def write(run_dir: Path) -> tuple[Judgement, bool]:
+    """Judge a run and leave its record and the three reports in its folder.
+
+    Returns:
+        The judgement, and whether any file changed.
+    """
     from mergelab import render  # noqa: PLC0415 - loads the chart library, other commands need not wait for it
 
     parts, judgement = judged(run_dir)
     record = store.record(parts, judgement)
-    store.write(run_dir, record)
+    changed = [store.write(run_dir, record)]
     page = render.page(record, parts.telemetry)
-    write_atomically(run_dir / "junit.xml", render.junit(record))
-    write_atomically(run_dir / "report.md", render.markdown(page))
-    write_atomically(run_dir / "index.html", render.html(page))
-    return judgement
+    for name, text in (
+        ("junit.xml", render.junit(record)),
+        ("report.md", render.markdown(page)),
+        ("index.html", render.html(page)),
+    ):
+        changed.append(write_atomically(run_dir / name, text))
+    return judgement, any(changed)
 
 
 def report(arguments: argparse.Namespace) -> int:
     """Run ``mergelab report``."""
     run_dir = _run_dir(arguments.run_dir)
-    judgement = write(run_dir)
-    print(f"{judgement.verdict.value}: {judgement.reason}\n{run_dir / 'index.html'}")
+    judgement, changed = write(run_dir)
+    print(f"{judgement.verdict.value}: {judgement.reason}")
+    print(f"{run_dir / 'index.html'} {'written' if changed else 'unchanged'}")
     return _status(judgement.verdict)
 
 

@@ -341,9 +341,8 @@ def validate(value: object) -> None:
         )
 
 
-def write(run_dir: Path, value: Object) -> Path:
-    """Validate a record and write it as run.json; returns its path."""
+def write(run_dir: Path, value: Object) -> bool:
+    """Validate a record and write it as run.json; returns False when it was there already."""
     validate(value)
-    path = run_dir / "run.json"
-    write_atomically(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
-    return path
+    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return write_atomically(run_dir / "run.json", text)
