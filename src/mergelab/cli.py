@@ -5,11 +5,15 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from mergelab import hosttool
+from mergelab import guest_image, hosttool, report
 from mergelab.errors import MergelabError
+from mergelab.kernel import cli as kernel
 
 ROOMS: tuple[Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None], ...] = (
+    guest_image.register,
     hosttool.register,
+    kernel.register,
+    report.register,
 )
 """One ``register(subparsers)`` per room; it adds parsers and sets ``run`` on each."""
 
