@@ -14,7 +14,6 @@ import pytest
 
 from mergelab.patterns import NEAR_KINDS, PAGE, Pattern
 
-SOURCE = Path(__file__).parents[2] / "kernel/guest"
 PAGES = 600
 PATTERNS = [
     "zero",
@@ -86,18 +85,10 @@ class Payload:
             memory.write(bytes([byte ^ 0x10]))
 
 
-@pytest.fixture(scope="session")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The payload, built from its source."""
-    out = tmp_path_factory.mktemp("payload")
-    subprocess.run(["make", "-s", "-C", SOURCE, f"O={out}"], check=True)
-    return out / "payload"
-
-
 @pytest.fixture
-def payload(program: Path, tmp_path: Path) -> Iterator[Payload]:
+def payload(payload_program: Path, tmp_path: Path) -> Iterator[Payload]:
     """A payload process with PAGES pages."""
-    running = Payload(program, tmp_path)
+    running = Payload(payload_program, tmp_path)
     yield running
     running.client.close()
     running.process.kill()
@@ -298,13 +289,18 @@ def test_poweroff_ends_the_process(payload: Payload) -> None:
     ],
 )
 def test_a_bad_command_line_is_an_error(
-    program: Path, tmp_path: Path, arguments: list[str], words: str
+    payload_program: Path, tmp_path: Path, arguments: list[str], words: str
 ) -> None:
     """The words say what is wrong."""
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as taken:
         taken.bind(str(tmp_path / "taken"))
         ended = subprocess.run(
-            [program, *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=10, check=False
+            [payload_program, *arguments],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
         )
     assert ended.returncode == 1
     assert words in ended.stderr

@@ -218,10 +218,14 @@ class Call:
         """
         try:
             data = self.socket.recv(65536)
-        except ConnectionResetError:
+            finished = bool(data) and self._take(data)
+        except (ConnectionResetError, BrokenPipeError):
             data = b""
         if not data:
             raise BatchError(f"guest {self.name} ended before its payload answered '{self._request}'")
+        return finished
+
+    def _take(self, data: bytes) -> bool:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         for line in lines:
             tag, status, *words = [*line.decode(errors="replace").split(), ""]
