@@ -8,13 +8,13 @@ import socket
 import subprocess
 import sys
 import time
+import xml.etree.ElementTree as ET
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import jinja2
-import lxml.etree
 import pytest
 import yaml
 
@@ -118,12 +118,12 @@ def test_the_description_is_complete() -> None:
     """A place-holder left over would name a file that does not exist."""
     xml, _ = batch.describe(rendered(), "guest", "guest1", Path("/var/g/guest1"), Path("/var/i"))
     assert "@" not in xml
-    root = lxml.etree.fromstring(xml)
+    root = ET.fromstring(xml)  # noqa: S314 - the role's own template
     assert root.findtext("name") == "guest1"
     assert root.find("memoryBacking/nosharepages") is None
     assert root.findtext("os/kernel") == "/var/i/bzImage"
     refused, _ = batch.describe(rendered(guest_batch_merge=False), "g", "g1", Path("/g"), Path("/i"))
-    assert lxml.etree.fromstring(refused).find("memoryBacking/nosharepages") is not None
+    assert "<nosharepages/>" in refused
 
 
 @pytest.fixture
