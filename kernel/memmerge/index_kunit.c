@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memmerge - KUnit tests of the index, the arithmetic of ranges and the
+ * back-off; included by index.c
+ */
+#include <kunit/test.h>
+#include <linux/prandom.h>
+
+#define MMG_TEST_CHUNKS	8
+#define MMG_TEST_PAGES	(MMG_TEST_CHUNKS * MMG_CHUNK_PAGES)
+
+/**
+ * struct mmg_index_test - an index with chunks whose entries are not in it
+ * @index: under test
+ * @chunks: all added
+ */
+struct mmg_index_test {
+	struct mmg_index index;
+	struct mmg_chunk chunks[MMG_TEST_CHUNKS];
+};
+
+static int mmg_index_test_init(struct kunit *test)
+{
+	struct mmg_index_test *t = kunit_kzalloc(test, sizeof(*t), GFP_KERNEL);
+	unsigned int i;
+
+	KUNIT_ASSERT_NOT_NULL(test, t);
+	test->priv = t;
+	KUNIT_ASSERT_EQ(test, 0, mmg_index_init(&t->index));
+	for (i = 0; i < MMG_TEST_CHUNKS; i++) {
+		t->chunks[i].entries = kunit_kcalloc(test, MMG_CHUNK_PAGES,
+						     sizeof(struct mmg_entry),
+						     GFP_KERNEL);
+		KUNIT_ASSERT_NOT_NULL(test, t->chunks[i].entries);
+		KUNIT_ASSERT_EQ(test, 0, mmg_index_add_chunk(&t->index,
+							     &t->chunks[i]));
+	}
+	return 0;
+}
+
+static void mmg_index_test_exit(struct kunit *test)
+{
+	struct mmg_index_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < MMG_TEST_CHUNKS; i++)
+		mmg_index_remove_chunk(&t->index, &t->chunks[i]);
+	KUNIT_EXPECT_EQ(test, 0, t->index.count);
+	KUNIT_EXPECT_EQ(test, 0, t->index.nr_chunks);
+	mmg_index_destroy(&t->index);
+}
+
+static u32 mmg_test_id(struct mmg_index_test *t, unsigned int page)
+{
+	return (t->chunks[page >> MMG_CHUNK_SHIFT].id << MMG_CHUNK_SHIFT) +
+	       (page & (MMG_CHUNK_PAGES - 1));
+}
+
+static void mmg_test_insert(struct mmg_index_test *t, u32 id, u64 hash)
+{
+	struct mmg_entry *entry = mmg_index_entry(&t->index, id, NULL);
+
+	entry->hash = hash;
+	entry->state = MMG_INDEXED;
+	mmg_index_insert(&t->index, id);
+}
+
+static void mmg_test_remove(struct mmg_index_test *t, u32 id)
+{
+	mmg_index_remove(&t->index, id);
+	mmg_index_entry(&t->index, id, NULL)->state = MMG_SEEN;
+}
+
+static void mmg_test_empty(struct kunit *test)
+{
+	struct mmg_index_test *t = test->priv;
+
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, U64_MAX));
+}
+
+static void mmg_test_entry_of_id(struct kunit *test)
+{
+	struct mmg_index_test *t = test->priv;
+	struct mmg_chunk *chunk;
+	u32 id = mmg_test_id(t, MMG_CHUNK_PAGES + 3);
+
+	KUNIT_EXPECT_PTR_EQ(test, &t->chunks[1].entries[3],
+			    mmg_index_entry(&t->index, id, &chunk));
+	KUNIT_EXPECT_PTR_EQ(test, &t->chunks[1], chunk);
+}
+
+static void mmg_test_same_bucket(struct kunit *test)
+{
+	/* These differ only in bits that no bucket number ever uses. */
+	static const u64 hashes[] = { 0x10, 0x11, 0x12, 0x13 };
+	struct mmg_index_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(hashes); i++)
+		mmg_test_insert(t, mmg_test_id(t, i), hashes[i]);
+	for (i = 0; i < ARRAY_SIZE(hashes); i++)
+		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
+				mmg_index_find(&t->index, hashes[i]));
+	/* From the middle, the head, the tail of the chain. */
+	mmg_test_remove(t, mmg_test_id(t, 1));
+	mmg_test_remove(t, mmg_test_id(t, 3));
+	mmg_test_remove(t, mmg_test_id(t, 0));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x10));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x11));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x13));
+	KUNIT_EXPECT_EQ(test, mmg_test_id(t, 2),
+			mmg_index_find(&t->index, 0x12));
+}
+
+static void mmg_test_grow(struct kunit *test)
+{
+	struct mmg_index_test *t = test->priv;
+	unsigned int bits = t->index.bits;
+	struct rnd_state rnd;
+	unsigned int i;
+
+	prandom_seed_state(&rnd, 1);
+	for (i = 0; i < MMG_TEST_PAGES; i++)
+		mmg_test_insert(t, mmg_test_id(t, i),
+				((u64)prandom_u32_state(&rnd) << 32) + i);
+	KUNIT_EXPECT_GT(test, t->index.bits, bits);
+	KUNIT_EXPECT_EQ(test, MMG_TEST_PAGES, t->index.count);
+
+	prandom_seed_state(&rnd, 1);
+	for (i = 0; i < MMG_TEST_PAGES; i++)
+		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
+				mmg_index_find(&t->index,
+					       ((u64)prandom_u32_state(&rnd) << 32) + i));
+}
+
+static void mmg_test_chunk_goes(struct kunit *test)
+{
+	struct mmg_index_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < 2 * MMG_CHUNK_PAGES; i++)
+		mmg_test_insert(t, mmg_test_id(t, i), (u64)i << 40);
+	mmg_index_remove_chunk(&t->index, &t->chunks[0]);
+	KUNIT_EXPECT_EQ(test, MMG_CHUNK_PAGES, t->index.count);
+	for (i = 0; i < MMG_CHUNK_PAGES; i++)
+		KUNIT_EXPECT_EQ(test, MMG_NIL,
+				mmg_index_find(&t->index, (u64)i << 40));
+	for (; i < 2 * MMG_CHUNK_PAGES; i++)
+		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
+				mmg_index_find(&t->index, (u64)i << 40));
+
+	/* Its number is free again; exit removes every chunk. */
+	for (i = 0; i < MMG_CHUNK_PAGES; i++)
+		t->chunks[0].entries[i].state = MMG_NONE;
+	KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&t->index, &t->chunks[0]));
+}
+
+/* Random inserts and removes against an array that says what is in there. */
+static void mmg_test_random(struct kunit *test)
+{
+	struct mmg_index_test *t = test->priv;
+	struct rnd_state rnd;
+	unsigned long count = 0;
+	unsigned int i, n;
+
+	prandom_seed_state(&rnd, 2008);
+	for (n = 0; n < 20 * MMG_TEST_PAGES; n++) {
+		i = prandom_u32_state(&rnd) % MMG_TEST_PAGES;
+		if (mmg_index_entry(&t->index, mmg_test_id(t, i), NULL)->state ==
+		    MMG_INDEXED) {
+			mmg_test_remove(t, mmg_test_id(t, i));
+			count--;
+		} else {
+			/* Unequal hashes that crowd into few buckets. */
+			mmg_test_insert(t, mmg_test_id(t, i),
+					((u64)(i & 7) << 60) + i);
+			count++;
+		}
+		if (t->index.count != count)
+			break;
+	}
+	KUNIT_EXPECT_EQ(test, count, t->index.count);
+	for (i = 0; i < MMG_TEST_PAGES; i++) {
+		u32 id = mmg_test_id(t, i);
+		bool in = mmg_index_entry(&t->index, id, NULL)->state ==
+			  MMG_INDEXED;
+
+		KUNIT_EXPECT_EQ(test, in ? id : MMG_NIL,
+				mmg_index_find(&t->index,
+					       ((u64)(i & 7) << 60) + i));
+	}
+}
+
+static struct kunit_case mmg_index_cases[] = {
+	KUNIT_CASE(mmg_test_empty),
+	KUNIT_CASE(mmg_test_entry_of_id),
+	KUNIT_CASE(mmg_test_same_bucket),
+	KUNIT_CASE(mmg_test_grow),
+	KUNIT_CASE(mmg_test_chunk_goes),
+	KUNIT_CASE(mmg_test_random),
+	{}
+};
+
+static struct kunit_suite mmg_index_suite = {
+	.name = "memmerge-index",
+	.init = mmg_index_test_init,
+	.exit = mmg_index_test_exit,
+	.test_cases = mmg_index_cases,
+};
+
+static void mmg_test_range(struct kunit *test)
+{
+	static const struct {
+		u64 start, length;
+		int err;
+	} cases[] = {
+		{ 0, PAGE_SIZE, 0 },
+		{ PAGE_SIZE, 0, -EINVAL },
+		{ 1, PAGE_SIZE, -EINVAL },
+		{ PAGE_SIZE, PAGE_SIZE + 1, -EINVAL },
+		{ PAGE_SIZE, PAGE_SIZE - 1, -EINVAL },
+		{ SZ_1G - PAGE_SIZE, PAGE_SIZE, 0 },
+		{ SZ_1G, PAGE_SIZE, -EOVERFLOW },
+		{ SZ_1G - PAGE_SIZE, 2 * PAGE_SIZE, -EOVERFLOW },
+		{ -(u64)PAGE_SIZE, PAGE_SIZE, -EOVERFLOW },
+		{ -(u64)PAGE_SIZE, 2 * PAGE_SIZE, -EOVERFLOW },
+		{ PAGE_SIZE, -(u64)PAGE_SIZE, -EOVERFLOW },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++)
+		KUNIT_EXPECT_EQ_MSG(test, cases[i].err,
+				    mmg_range_check(cases[i].start,
+						    cases[i].length, SZ_1G),
+				    "case %u", i);
+	KUNIT_EXPECT_EQ(test, 0, mmg_range_check(0, MMG_MAX_PAGES << PAGE_SHIFT,
+						 ULONG_MAX));
+	KUNIT_EXPECT_EQ(test, -EOVERFLOW,
+			mmg_range_check(0, (MMG_MAX_PAGES + 1) << PAGE_SHIFT,
+					ULONG_MAX));
+}
+
+static void mmg_test_backoff(struct kunit *test)
+{
+	static const u8 passes[] = { 0, 1, 3, 7, 15, 31, 63, 63, 63 };
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(passes); i++)
+		KUNIT_EXPECT_EQ(test, passes[i], mmg_backoff(i));
+	KUNIT_EXPECT_EQ(test, 63, mmg_backoff(U8_MAX));
+}
+
+static struct kunit_case mmg_policy_cases[] = {
+	KUNIT_CASE(mmg_test_range),
+	KUNIT_CASE(mmg_test_backoff),
+	{}
+};
+
+static struct kunit_suite mmg_policy_suite = {
+	.name = "memmerge-policy",
+	.test_cases = mmg_policy_cases,
+};
+
+kunit_test_suites(&mmg_index_suite, &mmg_policy_suite);

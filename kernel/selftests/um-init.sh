@@ -1,0 +1,68 @@
+#!/bin/sh
+# SPDX-License-Identifier: GPL-2.0-only
+# The init of a User-Mode Linux machine whose root is the host's file system:
+# loads the module, runs the KUnit suites and the test programs, removes the
+# module, and shows the kernel's leak detector. Everything goes to the console,
+# between marks that tests/kernel reads. MODULES (a directory with *.ko) and
+# PROGRAMS (paths, separated by colons) come from the kernel's command line.
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
+
+mount -t proc proc /proc
+mount -t sysfs sysfs /sys
+mount -t devtmpfs devtmpfs /dev
+mount -t debugfs debugfs /sys/kernel/debug
+
+run() {
+	echo "=== begin $1"
+	name=$1
+	shift
+	"$@" 2>&1
+	echo "=== end $name $?"
+}
+
+load() {
+	for name in "$@"; do
+		if [ -f "$MODULES/$name.ko" ]; then
+			insmod "$MODULES/$name.ko" || return 1
+		fi
+	done
+}
+
+unload() {
+	# A domain that was closed last second may still be on its way out.
+	for _ in 1 2 3 4 5; do
+		rmmod memmerge && return 0
+		sleep 1
+	done
+	return 1
+}
+
+leaks() {
+	# kmemleak reports an object that two scans in a row find no pointer to.
+	[ -w /sys/kernel/debug/kmemleak ] || return 0
+	echo scan >/sys/kernel/debug/kmemleak
+	sleep 6
+	echo scan >/sys/kernel/debug/kmemleak
+	cat /sys/kernel/debug/kmemleak
+}
+
+run load load kunit memmerge
+if [ -d /sys/kernel/debug/kunit ]; then
+	for suite in memmerge-index memmerge-policy; do
+		run "kunit-$suite" cat "/sys/kernel/debug/kunit/$suite/results"
+	done
+fi
+IFS=:
+for program in $PROGRAMS; do
+	run "$(basename "$program")" "$program"
+done
+unset IFS
+run leaks leaks
+run unload unload
+run reload load memmerge
+run unload-again unload
+echo "=== done"
+sync
+# Ends the machine: there is no power to switch off.
+echo o >/proc/sysrq-trigger
+sleep 10
