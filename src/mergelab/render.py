@@ -410,7 +410,9 @@ def _check(number: int, each: Object) -> CheckView:
         started=moment(each["started"]),
         took=duration(each["seconds"]),
         agreement=f"{agreeing} of {len(each['witnesses'])}",
-        expected=tuple(Pair(name=_label(key), text=value(known)) for key, known in each["expected"].items()),
+        expected=tuple(
+            Pair(name=_label(key), text=_known(key, known)) for key, known in each["expected"].items()
+        ),
         witnesses=tuple(_witness(witness) for witness in each["witnesses"]),
         controls=tuple(_control(control) for control in each["controls"]),
     )
@@ -480,8 +482,12 @@ def _pairs(tree: Mapping[str, Any], prefix: str = "", *, top: bool = False) -> I
             yield Pair(name=name or _label(key), text=_plain(key, each))
 
 
+def _known(key: str, each: object) -> str:
+    return _plain(key, each) if key in SIZES or key.endswith("_bytes") else value(each)
+
+
 def _plain(key: str, each: object) -> str:
-    if key in SIZES and isinstance(each, int) and not isinstance(each, bool):
+    if (key in SIZES or key.endswith("_bytes")) and isinstance(each, int) and not isinstance(each, bool):
         return size(each)
     if key.endswith("seconds") and isinstance(each, int | float):
         return duration(each)
