@@ -280,7 +280,7 @@ class _Runner:
         """
         started = shown = time.monotonic()
         self.say(f"{phase} …")
-        with self.log.open("a", encoding="utf-8") as log:
+        with self.log.open("a", encoding="utf-8", buffering=1) as log:
             log.write(f"\n== {phase}: {' '.join(command)}\n")
             log.flush()
             with subprocess.Popen(
@@ -451,6 +451,27 @@ def _manifest(inputs: Inputs, tree: Path, result: Path, runner: _Runner) -> dict
         },
         "build": {"objects": runner.objects, "seconds": runner.seconds},
     }
+
+
+def cached(options: Options, say: Say) -> Path | None:
+    """Find a kernel in the cache.
+
+    Args:
+        options: what it is built from.
+        say: shows progress.
+
+    Returns:
+        its folder; None when it has not been built yet.
+
+    Raises:
+        MergelabError: an input is missing or cannot be read.
+    """
+    inputs = collect(options, say)
+    result = options.cache / "kernels" / inputs.digest
+    if not (result / "manifest.json").is_file():
+        return None
+    say(f"kernel {inputs.profile.name} {inputs.digest} is in the cache")
+    return result
 
 
 def build(options: Options, say: Say) -> Path:

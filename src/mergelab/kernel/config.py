@@ -75,7 +75,7 @@ class Definition:
 
 
 def _statements(text: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
-    """Read a Kconfig file: keyword, rest, the symbol it belongs to, conditions around it."""
+    """Read a Kconfig file: keyword, rest, its symbol, the conditions around it."""
     blocks: list[str] = []
     symbol = ""
     for line in text.replace("\\\n", " ").splitlines():
@@ -98,7 +98,8 @@ def _statements(text: str) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
 def definition(texts: Iterable[str], symbol: str) -> Definition | None:
     """Find what a symbol needs, by reading Kconfig files one by one.
 
-    Conditions of enclosing blocks count when they are in the same file; those of a file that sources it do not.
+    Conditions of enclosing blocks count when they are in the same file; those of a file that sources it do
+    not.
 
     Args:
         texts: the Kconfig files.
