@@ -24,7 +24,7 @@ IGNORED_IN_PATCHES = {
 IGNORED_IN_MODULE = {
     "BIT_MACRO": "BIT() does not exist for user space, which includes memmerge.h",
     "MACRO_ARG_REUSE": "macros that declare a sysfs file paste the name, they do not evaluate it",
-    "UNCOMMENTED_DEFINITION": "a local pointer to a page-table lock counts as one; internal.h explains the module's own",
+    "UNCOMMENTED_DEFINITION": "a local pointer to a lock counts as one; internal.h explains the locks",
 }
 IGNORED_IN_PROGRAMS = {
     "ARRAY_SIZE": "a macro of the kernel's own headers",

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""The embedded lab end to end, by the commands that a user types."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.integration.lab import Lab, Played
+
+pytestmark = pytest.mark.lab
+
+# What a qualification claims, at the least. The report refuses a pass without them, too.
+CHECKS = {
+    "merge.identical",
+    "merge.zero",
+    "merge.near",
+    "merge.plain",
+    "unshare.one",
+    "overcommit.density",
+    "control.off",
+}
+
+
+def evidence(played: Played) -> dict[str, dict[str, object]]:
+    """Return the evidence of the lab's host, by check."""
+    assert played.run_dir is not None, played.output
+    files = (played.run_dir / "evidence" / "vhost1").glob("*.json")
+    return {path.stem: json.loads(path.read_text()) for path in files}
+
+
+def test_qualify_passes(qualified: Played) -> None:
+    """The command ends well, and says where its report is."""
+    assert qualified.status == 0, qualified.output[-6000:]
+    assert qualified.run_dir is not None
+    assert f"report {qualified.run_dir}/index.html" in qualified.output
+
+
+def test_record_is_a_pass_of_an_emulated_host(qualified: Played) -> None:
+    """The record carries the verdict, and never passes emulated hardware off as real."""
+    record = qualified.record()
+    assert record["verdict"] == "pass"
+    assert qualified.run_dir is not None
+    facts = json.loads((qualified.run_dir / "facts" / "vhost1.json").read_text())
+    assert facts["emulated"] is True
+    assert "emulated" in (qualified.run_dir / "index.html").read_text()
+
+
+def test_the_host_was_deployed_by_a_reboot(qualified: Played) -> None:
+    """A host that ran the kernel already would prove nothing about deploy."""
+    assert qualified.run_dir is not None
+    deploy = json.loads((qualified.run_dir / "deploy" / "vhost1.json").read_text())
+    assert deploy["outcome"] == "promoted"
+    assert deploy["old_release"] != deploy["new_release"]
+
+
+def test_every_check_left_evidence(qualified: Played) -> None:
+    """A check that did not run must not be missed."""
+    assert set(evidence(qualified)) >= CHECKS
+
+
+@pytest.mark.parametrize("check", sorted(CHECKS))
+def test_check_passed_with_three_witnesses(qualified: Played, check: str) -> None:
+    """A claim holds when three independent witnesses agree, and the kernel log is silent."""
+    claim = evidence(qualified)[check]
+    witnesses = claim["witnesses"]
+    assert isinstance(witnesses, list)
+    assert claim["verdict"] == "pass", claim["reason"]
+    assert [witness for witness in witnesses if not witness["agrees"]] == []
+    assert {witness["name"] for witness in witnesses} >= {"engine", "pages", "memory"}
+
+
+def test_density_overcommits(qualified: Played) -> None:
+    """More guest memory than the host has: otherwise nothing was overcommitted."""
+    expected = evidence(qualified)["overcommit.density"]["expected"]
+    assert isinstance(expected, dict)
+    assert expected["declared_bytes"] > expected["host_bytes"]
+
+
+def test_telemetry_covers_the_run(qualified: Played) -> None:
+    """Every line of the stream is a sample, in order, with the engine's counters in some."""
+    assert qualified.run_dir is not None
+    lines = (qualified.run_dir / "telemetry" / "vhost1.jsonl").read_text().splitlines()
+    samples = [json.loads(line) for line in lines]
+    times = [sample["t"] for sample in samples]
+    assert times == sorted(times)
+    assert any(sample.get("engine", {}).get("pages_sharing", 0) > 0 for sample in samples)
+
+
+def test_second_deploy_changes_nothing(lab: Lab, qualified: Played) -> None:
+    """The second run of what holds already is a reading, not a writing."""
+    assert qualified.status == 0
+    again = lab.play("deploy")
+    assert again.status == 0, again.output[-6000:]
+    assert again.changed()
+    assert set(again.changed().values()) == {0}, again.output[-6000:]
+    assert again.run_dir is not None
+    deploy = json.loads((again.run_dir / "deploy" / "vhost1.json").read_text())
+    assert deploy["outcome"] == "unchanged"
+
+
+def test_second_lab_up_changes_nothing(lab: Lab, qualified: Played) -> None:
+    """Hosts that run are left alone."""
+    assert qualified.status == 0
+    again = lab.play("lab")
+    assert again.status == 0, again.output[-6000:]
+    assert again.changed()
+    assert set(again.changed().values()) == {0}, again.output[-6000:]

@@ -1,0 +1,45 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""Teardown leaves nothing of the lab; the last of the lab's tests."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.integration.lab import Lab, Played
+
+pytestmark = pytest.mark.lab
+
+
+def processes(text: str) -> list[str]:
+    """Return the command lines of running processes that name the text."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in line:
+            found.append(line)
+    return found
+
+
+def test_teardown_leaves_nothing(lab: Lab, qualified: Played) -> None:
+    """No machine, no file, no process of the lab is left."""
+    assert qualified.run_dir is not None
+    lab.play("lab")
+    assert lab.machines(), "the lab must be up, or its removal proves nothing"
+    gone = lab.play("teardown")
+    assert gone.status == 0, gone.output[-6000:]
+    assert lab.machines() == set()
+    left = {path.relative_to(lab.state) for path in lab.state.rglob("*") if not path.is_dir()}
+    assert {str(path) for path in left} - {"mergelab/locks/virtual"} == set()
+    assert processes(str(lab.state)) == []
+
+
+def test_second_teardown_is_quiet(lab: Lab) -> None:
+    """Removing what is gone is no error and changes nothing."""
+    again = lab.play("teardown")
+    assert again.status == 0, again.output[-6000:]
+    assert set(again.changed().values()) == {0}, again.output[-6000:]
