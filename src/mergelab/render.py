@@ -103,7 +103,7 @@ def moment(text: object) -> str:
 
 
 def value(measured: object, unit: str = "") -> str:
-    """A witness's value with its unit; None is “not measured”."""
+    """A witness's value with its unit; None is “not measured”, an empty text “none”."""
     if measured is None:
         return MISSING
     if isinstance(measured, bool):
@@ -114,7 +114,7 @@ def value(measured: object, unit: str = "") -> str:
         if unit in ("s", "seconds"):
             return duration(measured)
         return f"{count(measured)} {unit}".rstrip()
-    return f"{measured} {unit}".rstrip()
+    return f"{measured} {unit}".strip() or "none"
 
 
 @dataclass(frozen=True, kw_only=True)
