@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import cast
 
-from mergelab import guest_image, hosttool, report
+from mergelab import guest_image, hosttool, report, runs, telemetry
 from mergelab.errors import MergelabError
 from mergelab.kernel import cli as kernel
 
@@ -14,6 +14,8 @@ ROOMS: tuple[Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], N
     hosttool.register,
     kernel.register,
     report.register,
+    runs.register,
+    telemetry.register,
 )
 """One ``register(subparsers)`` per room; it adds parsers and sets ``run`` on each."""
 

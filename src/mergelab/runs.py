@@ -1,0 +1,111 @@
+"""The life of a run directory: begun before anything is measured, ended when every phase was reached."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from mergelab.errors import MergelabError
+from mergelab.files import write_atomically
+
+SCHEMA = 1
+STAMP = "%Y%m%dT%H%M%SZ"
+_RUN_ID = re.compile(r"(\d{8}T\d{6}Z)-.+")
+
+
+def begin(run_dir: Path, inventory: str) -> bool:
+    """Makes a run directory with its meta.json, and points `latest` at it.
+
+    Args:
+        run_dir: `<runs>/<YYYYMMDDTHHMMSSZ>-<inventory name>`; the time in its name is when the run started.
+        inventory: path or name of the inventory.
+
+    Returns:
+        False when the run had begun already.
+
+    Raises:
+        MergelabError: The directory's name is not that of a run.
+    """
+    match = _RUN_ID.fullmatch(run_dir.name)
+    if match is None:
+        raise MergelabError(
+            f"'{run_dir.name}' is not the name of a run",
+            "name it YYYYMMDDTHHMMSSZ-<inventory>, or let make choose it",
+        )
+    fresh = not (run_dir / "meta.json").exists()
+    if fresh:
+        started = datetime.strptime(match[1], STAMP).replace(tzinfo=UTC)
+        meta = {
+            "schema": SCHEMA,
+            "run": run_dir.name,
+            "started": f"{started:%Y-%m-%dT%H:%M:%SZ}",
+            "inventory": inventory,
+            "commit": commit(Path(__file__).parent),
+        }
+        _write(run_dir, {key: value for key, value in meta.items() if value is not None})
+    point = run_dir.parent / "latest"
+    if not point.is_symlink() or point.readlink() != Path(run_dir.name):
+        temporary = run_dir.parent / f".latest.{os.getpid()}"
+        temporary.symlink_to(run_dir.name)
+        temporary.replace(point)
+    return fresh
+
+
+def end(run_dir: Path) -> None:
+    """Notes that the run reached its end.
+
+    Raises:
+        MergelabError: It never began.
+    """
+    path = run_dir / "meta.json"
+    if not path.is_file():
+        raise MergelabError(f"{path} does not exist: the run never began", "run 'mergelab run begin' first")
+    meta: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    _write(run_dir, {**meta, "ended": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}"})
+
+
+def commit(folder: Path) -> str | None:
+    """Returns the commit of a checkout, with `-dirty` when files differ from it; None outside of one."""
+    describe = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        done = subprocess.run(describe, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _write(run_dir: Path, meta: dict[str, Any]) -> None:
+    write_atomically(run_dir / "meta.json", json.dumps(meta, indent=2) + "\n")
+
+
+def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds `mergelab run begin|end`."""
+    room = subparsers.add_parser("run", help="begin or end a run directory")
+    actions = room.add_subparsers(required=True, metavar="ACTION")
+    for action, text in (
+        ("begin", "make it, with meta.json, as the latest"),
+        ("end", "note that it is complete"),
+    ):
+        parser = actions.add_parser(action, help=text)
+        parser.add_argument("run_dir", type=Path)
+        if action == "begin":
+            parser.add_argument("--inventory", required=True)
+        parser.set_defaults(run=_begin if action == "begin" else _end)
+
+
+def _begin(options: argparse.Namespace) -> int:
+    fresh = begin(options.run_dir.absolute(), options.inventory)
+    print("begun" if fresh else "had begun already")
+    return 0
+
+
+def _end(options: argparse.Namespace) -> int:
+    end(options.run_dir.absolute())
+    print("ended")
+    return 0
