@@ -349,10 +349,11 @@ def _origin(emulated: object) -> tuple[str, str]:
 
 
 def _run_time(record: Object) -> str:
-    if "started" not in record or "ended" not in record:
-        return "did not end" if "started" in record else MISSING
-    started, ended = _seconds(record["started"]), _seconds(record["ended"])
-    return duration(max(ended - started, 0.0))
+    if "started" not in record:
+        return f"duration {MISSING}"
+    if "ended" not in record:
+        return "did not reach its end"
+    return f"took {duration(max(_seconds(record['ended']) - _seconds(record['started']), 0.0))}"
 
 
 def _seconds(text: str) -> float:
@@ -472,7 +473,8 @@ def _pairs(tree: Mapping[str, Any], prefix: str = "", *, top: bool = False) -> I
             yield from _pairs(each, inner)
         elif isinstance(each, list) and any(isinstance(item, dict) for item in each):
             for number, item in enumerate(each):
-                title = str(item.get("name", item.get("place", item.get("node", number))))
+                node = f"node {item['node']}" if "node" in item else number
+                title = str(item.get("name", item.get("place", node)))
                 rest = {part: what for part, what in item.items() if part not in ("name", "place", "node")}
                 text = ", ".join(f"{pair.name} {pair.text}" for pair in _pairs(rest))
                 yield Pair(name=f"{inner}{title}", text=text)

@@ -61,7 +61,8 @@ class Parts:
 
     Attributes:
         meta: of the run; empty when there is no meta.json.
-        facts, deploy, guests, telemetry, events: per host; a host that left none is not in the mapping.
+        facts, deploy, guests, telemetry: per host; a host that left none is not in the mapping.
+        events: by the console's name, which is the host's, or <host>-<guest> for a guest.
         manifest: of the kernel; empty when none was built.
         evidence: judged, in the order the checks started.
         consoles, logs: paths inside the run directory.
@@ -82,17 +83,18 @@ class Parts:
     @property
     def hosts(self) -> list[str]:
         """Every host that left anything, by name."""
-        parts = (self.facts, self.deploy, self.guests, self.telemetry, self.events)
+        parts = (self.facts, self.deploy, self.guests, self.telemetry)
         return sorted({host for part in parts for host in part} | {each.host for each in self.evidence})
 
     @property
     def panics(self) -> dict[str, str]:
         """Per host, the first line that says that its kernel died."""
-        return {
-            host: next(each.text for each in events if each.kind == "panic")
-            for host, events in self.events.items()
-            if any(each.kind == "panic" for each in events)
-        }
+        found = {}
+        for host in self.hosts:
+            texts = [each.text for each in self.events.get(host, ()) if each.kind == "panic"]
+            if texts:
+                found[host] = texts[0]
+        return found
 
 
 def read(run_dir: Path) -> Parts:
@@ -304,7 +306,10 @@ def _host(host: str, parts: Parts) -> dict[str, Any]:
         if host in part:
             entry[name] = dict(part[host])
     if host in parts.guests:
-        entry["guests"] = list(parts.guests[host].get("guests", []))
+        entry["guests"] = [
+            {key: known for key, known in guest.items() if known is not None}
+            for guest in parts.guests[host].get("guests", [])
+        ]
     if host in parts.telemetry:
         samples = parts.telemetry[host].samples
         entry["telemetry"] = {

@@ -284,7 +284,7 @@ def green() -> Run:
                 "memory": 128 * MIB,
                 "vcpus": 1,
                 "boot_seconds": 9.5 + index,
-                "console": f"console/{HOST}/guest{index}.log",
+                "console": f"console/{HOST}-guest{index}.log",
             }
             for index in range(4)
         ],

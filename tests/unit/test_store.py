@@ -123,7 +123,8 @@ def test_console_events(tmp_path: Path) -> None:
         "[    9.6] no panic here\n"
     )
     put(tmp_path, "console/h1.log", text)
-    put(tmp_path, "console/h1/guest0.log", "Kernel panic - not syncing: a guest's own\n")
+    put(tmp_path, "console/h1-guest0.log", "Kernel panic - not syncing: a guest's own\n")
+    put(tmp_path, "facts/h1.json", {})
     parts = store.read(tmp_path)
     assert [(each.kind, each.line) for each in parts.events["h1"]] == [
         ("warning", 2),
@@ -134,18 +135,22 @@ def test_console_events(tmp_path: Path) -> None:
     ]
     assert parts.events["h1"][0].text == "WARNING: CPU: 0 PID: 1 at mm/x.c:1"
     assert parts.panics == {"h1": "Kernel panic - not syncing: Fatal exception"}
-    assert parts.consoles == ("console/h1.log", "console/h1/guest0.log")
+    assert parts.consoles == ("console/h1-guest0.log", "console/h1.log")
 
 
 def test_absences_name_every_gap(tmp_path: Path) -> None:
     """A reader who looks for a figure and does not find it must find it in the list."""
     put(tmp_path, "facts/h1.json", {"kernel": {"release": "6.12"}, "memory": {"total": 0}})
-    put(tmp_path, "guests/h1.json", {"guests": [{"name": "g0", "state": "running"}]})
+    put(tmp_path, "guests/h1.json", {"guests": [{"name": "g0", "state": "failed", "boot_seconds": None}]})
     put(tmp_path, "telemetry/h1.jsonl", '{"t": 1, "meminfo": {"MemAvailable": 0}, "guests": {}}\n')
     silent = evidence()
     silent["witnesses"][0].update(measured=None, agrees=None)
     put(tmp_path, "evidence/h1/merge.zero.json", silent)
-    absent = store.absences(store.read(tmp_path))
+    parts, judgement = judged(tmp_path)
+    record = store.record(parts, judgement)
+    store.validate(record)
+    assert record["hosts"][0]["guests"] == [{"name": "g0", "state": "failed"}]
+    absent = store.absences(parts)
     for phrase in (
         "h1: microcode",
         "h1: kernel build-id",
