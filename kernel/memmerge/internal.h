@@ -97,6 +97,7 @@ struct mmg_entry {
 	u8 breaks;
 	u8 wait;
 };
+
 static_assert(sizeof(struct mmg_entry) == 16);
 
 /**
@@ -321,7 +322,6 @@ int mmg_scan_range(struct mmg_region *region, unsigned long start,
 
 /* merge.c */
 enum mmg_skip mmg_vma_skip(struct vm_area_struct *vma);
-struct mmg_shared *mmg_page_shared(struct page *page);
 int mmg_merge_shared(struct mmg_region *region, unsigned long addr,
 		     struct mmg_shared *shared);
 int mmg_merge_zero(struct mmg_region *region, unsigned long addr);
@@ -331,13 +331,13 @@ int mmg_unmerge_range(struct mmg_domain *domain, struct mm_struct *mm,
 		      unsigned long start, unsigned long end, u64 *pages);
 
 /* shared.c */
-extern const char mmg_owner_name[];
 int mmg_shared_init(struct mmg_domain *domain);
 void mmg_shared_destroy(struct mmg_domain *domain);
 struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash);
 struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash);
 void mmg_shared_add(struct mmg_shared *shared);
 void mmg_shared_free(struct mmg_shared *shared);
+struct mmg_shared *mmg_page_shared(struct page *page);
 void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing);
 int mmg_shared_cache_create(void);
 void mmg_shared_cache_destroy(void);

@@ -58,21 +58,6 @@ enum mmg_skip mmg_vma_skip(struct vm_area_struct *vma)
 	return MMG_NR_SKIPS;
 }
 
-/**
- * mmg_page_shared - find out whether a page is a shared page of this engine
- * @page: that is mapped
- *
- * Return: its description, or NULL.
- */
-struct mmg_shared *mmg_page_shared(struct page *page)
-{
-	struct merge_owner *owner = folio_merge_owner(page_folio(page));
-
-	if (!owner || owner->name != mmg_owner_name)
-		return NULL;
-	return container_of(owner, struct mmg_shared, owner);
-}
-
 static void mmg_target_end(struct mmg_target *t)
 {
 	folio_unlock(page_folio(t->page));

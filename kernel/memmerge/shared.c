@@ -15,7 +15,7 @@
 /* How many pages of one content to look at for one with room. */
 #define MMG_SHARED_TRIES	8
 
-const char mmg_owner_name[] = "memmerge";
+static const char mmg_owner_name[] = "memmerge";
 
 static struct kmem_cache *mmg_shared_cache;
 
@@ -153,6 +153,21 @@ void mmg_shared_free(struct mmg_shared *shared)
 	folio_put(folio);
 	/* Lookups hold domain->lock: there is no reader to wait for. */
 	kmem_cache_free(mmg_shared_cache, shared);
+}
+
+/**
+ * mmg_page_shared - find out whether a page is a shared page of this engine
+ * @page: that is mapped
+ *
+ * Return: its description, or NULL.
+ */
+struct mmg_shared *mmg_page_shared(struct page *page)
+{
+	struct merge_owner *owner = folio_merge_owner(page_folio(page));
+
+	if (!owner || owner->name != mmg_owner_name)
+		return NULL;
+	return container_of(owner, struct mmg_shared, owner);
 }
 
 /**
