@@ -23,6 +23,7 @@ ORDER = ("test_host", "test_control", "test_merge", "test_unshare", "test_overco
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the sizes of the scenarios."""
     group = parser.getgroup("mergelab")
+    group.addoption("--plain", action="store_true", help="plain processes that run stand in for guests")
     group.addoption("--merge-guests", type=int, default=4, help="guests in a merge check (default: 4)")
     group.addoption("--merge-pages", type=int, default=4096, help="pages of each guest in a merge check")
     group.addoption(
@@ -73,17 +74,22 @@ def claim(bench: Bench, run_dir: Path | None) -> Proving:
 
 
 @pytest.fixture
-def guests(bench: Bench) -> Guests:
+def guests(bench: Bench, request: pytest.FixtureRequest) -> Guests:
     """Finds the guests whose payload answers; called inside a claim, to be part of its record."""
 
     def find() -> Group:
-        listed = [entry["name"] for entry in bench.do("guest list")[0] if entry["payload"]]
+        plain = request.config.getoption("--plain")
+        listed = [
+            entry["name"]
+            for entry in bench.do("guest list")[0]
+            if entry["payload"] and entry["plain"] == plain
+        ]
         if not listed:
             raise MergelabError(
                 f"no guest with a payload runs on {bench.name}", "start a batch: playbooks/qualify.yml"
             )
         answers = bench.do(f"guest call {','.join(listed)} info")[0]
-        places = {(answer["gpa"], answer["pages"]) for answer in answers}
+        places = {(0 if plain else answer["gpa"], answer["pages"]) for answer in answers}
         if len(places) != 1:
             raise MergelabError(
                 f"the guests on {bench.name} have areas of different places or sizes: {sorted(places)}",

@@ -258,7 +258,12 @@ def _guest_list(_: argparse.Namespace) -> object:
     from mergelab.host import guests  # noqa: PLC0415 - only what a verb needs is imported
 
     return [
-        {"name": name, "pid": pid, "payload": (guests.directory(name) / "payload.sock").is_socket()}
+        {
+            "name": name,
+            "pid": pid,
+            "payload": (guests.directory(name) / "payload.sock").is_socket(),
+            "plain": guests.plain(name) is not None,
+        }
         for name, pid in sorted(guests.running().items())
     ]
 
