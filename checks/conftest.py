@@ -19,6 +19,9 @@ from mergelab.errors import MergelabError
 ORDER = ("test_host", "test_control", "test_merge", "test_unshare", "test_overcommit")
 """A host that is not the one expected, and a bench that cannot fail, are found before anything is proved."""
 
+CHECK_SECONDS = 1800
+"""Bound of one check, far above what an emulated host needs; a host that hangs is found sooner, by its call."""
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds the sizes of the scenarios."""
@@ -35,8 +38,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Orders the checks as ORDER says, host by host."""
+    """Orders the checks as ORDER says, and bounds each."""
     items.sort(key=lambda item: ORDER.index(item.path.stem) if item.path.stem in ORDER else -1)
+    for item in items:
+        item.add_marker(pytest.mark.timeout(CHECK_SECONDS))
 
 
 @pytest.fixture(scope="session")
@@ -79,11 +84,8 @@ def guests(bench: Bench, request: pytest.FixtureRequest) -> Guests:
 
     def find() -> Group:
         plain = request.config.getoption("--plain")
-        listed = [
-            entry["name"]
-            for entry in bench.do("guest list")[0]
-            if entry["payload"] and entry["plain"] == plain
-        ]
+        running = bench.do("guest list")[0]
+        listed = [entry["name"] for entry in running if entry["payload"] and entry["plain"] == plain]
         if not listed:
             raise MergelabError(
                 f"no guest with a payload runs on {bench.name}", "start a batch: playbooks/qualify.yml"
