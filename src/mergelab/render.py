@@ -5,6 +5,7 @@ Every figure is formatted here; a template only places strings. What was not mea
 
 import io
 import math
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -61,6 +62,7 @@ LABELS = {
     "numa": "NUMA",
     "product_name": "product",
     "product_version": "product version",
+    "kernel_release": "release",
     "sha256": "SHA-256",
     "speed_mts": "speed in MT/s",
     "swap": "swap",
@@ -69,6 +71,9 @@ LABELS = {
 }
 SIZES = ("bytes", "total", "swap", "page", "memory", "size", "memory_bytes")
 """Keys of facts and manifests whose numbers are bytes."""
+
+DIGEST = re.compile(r"[0-9a-f]{64}")
+"""A SHA-256, shown by its beginning; the record has all of it."""
 
 
 def count(value: float) -> str:
@@ -463,14 +468,18 @@ def _groups(tree: Object, first: str) -> tuple[Group, ...]:
     return tuple(groups)
 
 
-def _pairs(tree: Mapping[str, Any], prefix: str = "", *, top: bool = False) -> Iterable[Pair]:
+def _pairs(
+    tree: Mapping[str, Any], prefix: str = "", *, top: bool = False, seconds: bool = False
+) -> Iterable[Pair]:
     for key, each in tree.items():
+        if each is None:
+            continue
         name = "" if top else f"{prefix}{_label(key)}"
         inner = f"{name} · " if name else ""
         if isinstance(each, dict):
             if not each:
                 yield Pair(name=name or _label(key), text="present")
-            yield from _pairs(each, inner)
+            yield from _pairs(each, inner, seconds=key == "seconds")
         elif isinstance(each, list) and any(isinstance(item, dict) for item in each):
             for number, item in enumerate(each):
                 node = f"node {item['node']}" if "node" in item else number
@@ -481,7 +490,8 @@ def _pairs(tree: Mapping[str, Any], prefix: str = "", *, top: bool = False) -> I
         elif isinstance(each, list):
             yield Pair(name=name or _label(key), text=", ".join(map(str, each)) or "none")
         else:
-            yield Pair(name=name or _label(key), text=_plain(key, each))
+            text = duration(each) if seconds and isinstance(each, int | float) else _plain(key, each)
+            yield Pair(name=name or _label(key), text=text)
 
 
 def _known(key: str, each: object) -> str:
@@ -495,6 +505,8 @@ def _plain(key: str, each: object) -> str:
         return duration(each)
     if isinstance(each, int) and not isinstance(each, bool):
         return str(each)
+    if isinstance(each, str) and DIGEST.fullmatch(each):
+        return f"{each[:16]}…"
     return value(each)
 
 

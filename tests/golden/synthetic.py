@@ -267,15 +267,22 @@ def green() -> Run:
         },
         manifest={
             "schema": 1,
+            "digest": "5e17e71c5e17e71c",
             "profile": "lab",
-            "release": "6.12.0-synthetic",
-            "build_id": "5e17e71c" * 5,
-            "srcversion": "5E17E71C5E17E71C5E17E71",
+            "version": "6.12.0",
+            "source": {"kind": "package", "name": "linux-synthetic.tar.xz", "digest": "0" * 64},
+            "patches": [{"name": "0001-synthetic.patch", "sha256": "1" * 64}],
+            "module": [{"name": "main.c", "sha256": "2" * 64}, {"name": "merge.c", "sha256": "3" * 64}],
+            "configuration": {"base": "allnoconfig", "base_sha256": None, "fragments": []},
             "compiler": "gcc (synthetic) 0.0",
-            "digests": {"source": "0" * 64, "patches": "1" * 64, "config": "2" * 64},
+            "kernel_release": "6.12.0-synthetic",
+            "build_id": "5e17e71c" * 5,
+            "config": {"sha256": "4" * 64, "options": 900},
+            "modules": {"memmerge": {"srcversion": "5E17E71C5E17E71C5E17E71"}},
             "packages": [
-                {"name": "linux-image-6.12.0-synthetic", "bytes": 12_345_678, "sha256": "3" * 64},
+                {"name": "linux-image-6.12.0-synthetic", "bytes": 12_345_678, "sha256": "5" * 64},
             ],
+            "build": {"objects": 3000, "seconds": {"configure": 14.2, "build": 701.0}},
         },
         guests=[
             {
