@@ -20,7 +20,7 @@ ORDER = ("test_host", "test_control", "test_merge", "test_unshare", "test_overco
 """A host that is not the one expected, and a bench that cannot fail, are found before anything is proved."""
 
 CHECK_SECONDS = 1800
-"""Bound of one check, far above what an emulated host needs; a host that hangs is found sooner, by its call."""
+"""Bound of one check, far above what an emulated host needs; a hang is found sooner, by its call."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
