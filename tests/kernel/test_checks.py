@@ -70,7 +70,7 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> tuple[Boot, Path]:
         )
     )
     script.chmod(0o755)
-    return boot(build_kernel("um"), [script], memory="512M"), folder / "run"
+    return boot(build_kernel("um-kasan"), [script]), folder / "run"
 
 
 def test_every_check_ran_to_its_end(machine: tuple[Boot, Path]) -> None:
