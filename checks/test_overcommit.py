@@ -54,7 +54,7 @@ def test_density(claim: Proving, guests: Guests, density_contents: int) -> None:
         for name, pattern in patterns.items():
             one = Group((name,), group.gpa, group.pages)
             it.bench.do(one.call(f"fill 0 {group.pages} {pattern}"), scene.scan(1))
-        after = scene.view(it.bench.do(scene.scan(1), *scene.look)[1:])
+        after = scene.view(it.bench.do(scene.scan(1), *scene.look_briefly)[1:])
         engine(it, after, expected)
         it.witness("pages", "frames that all guests' pages map", shared, after.pages["distinct"], "frames")
         it.witness("pages", "pages that are present", scene.total, after.pages["present"], "pages")

@@ -181,6 +181,12 @@ class Scene:
             "memory",
         ]
 
+    @property
+    def look_briefly(self) -> list[str]:
+        """The same for large areas: pages and frames are only counted."""
+        stat, pages, memory = self.look
+        return [stat, f"{pages} --brief", memory]
+
     def view(self, values: Sequence[Any]) -> View:
         """Reads the values of :attr:`look`."""
         stat, pages, memory = values

@@ -87,6 +87,7 @@ def _parser() -> argparse.ArgumentParser:
     add.add_argument("--first", type=_number, default=0, help="first page of the range")
     add.add_argument("--count", type=_number, required=True, help="pages")
     add.add_argument("--runs", action="store_true", help="also print the frames as [first, length] runs")
+    add.add_argument("--brief", action="store_true", help="only count pages and distinct frames")
     add.set_defaults(verb=_pages)
 
     add = verbs.add_parser("memory", help="meminfo, and sizes of every guest")
@@ -331,7 +332,9 @@ def _pages(options: argparse.Namespace) -> object:
     if options.pid is not None:
         targets.append((str(options.pid), options.pid, options.start + first))
     ranges = [pages.read_pagemap(pid, start, options.count) for _, pid, start in targets]
-    result: dict[str, object] = {"ranges": []}
+    result: dict[str, object] = dict(pages.count(ranges))
+    if options.brief:
+        return result
     summaries = []
     for (name, pid, start), entries in zip(targets, ranges, strict=True):
         summary: dict[str, object] = {"name": name, "pid": pid, "start": start, **pages.describe(entries)}
