@@ -4,23 +4,31 @@ Every figure is formatted here; a template only places strings. What was not mea
 """
 
 import io
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jinja2
 import junitparser
-from markupsafe import Markup
 
-from mergelab import charts
-from mergelab.charts import Band, Series
+from mergelab import curves
 from mergelab.evidence import Verdict
-from mergelab.store import REPORTS, Object, Telemetry, lookup
-
-MISSING = "not measured"
+from mergelab.figures import MISSING, count, duration, moment, size, unix_seconds, value
+from mergelab.store import REPORTS, Object, Telemetry, lookup, lookup_number
+from mergelab.views import (
+    CheckView,
+    ControlView,
+    DeployView,
+    EventView,
+    FindingView,
+    Group,
+    GuestView,
+    HostView,
+    Page,
+    Pair,
+    VerdictView,
+    WitnessView,
+)
 
 MARKS = {
     Verdict.PASS: "✓",
@@ -76,234 +84,6 @@ DIGEST = re.compile(r"[0-9a-f]{64}")
 """A SHA-256, shown by its beginning; the record has all of it."""
 
 
-def count(value: float) -> str:
-    """A number with thousands set apart: ``12 288``, ``0.999``."""
-    text = (
-        f"{value:,}" if isinstance(value, int) else f"{value:,.6g}" if abs(value) < 1e6 else f"{value:,.0f}"
-    )
-    return text.replace(",", "\u202f")
-
-
-def size(value: float) -> str:
-    """Bytes in the binary unit that reads best: ``1.95 GiB``."""
-    divisor, unit = charts.scale(abs(value), "bytes")
-    return f"{value / divisor:.4g} {unit}"
-
-
-def duration(value: float) -> str:
-    """Seconds as a person says them: ``850 ms``, ``12.3 s``, ``3 min 5 s``, ``1 h 2 min``."""
-    if value < 1:
-        return f"{value * 1000:.0f} ms"
-    if value < 60:
-        return f"{value:.3g} s"
-    minutes, seconds = divmod(round(value), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds} s"
-    return f"{minutes // 60} h {minutes % 60} min"
-
-
-def moment(text: object) -> str:
-    """A time of the record as ``2026-01-01 00:00:00 UTC``."""
-    return f"{str(text)[:19].replace('T', ' ')} UTC" if text else MISSING
-
-
-def value(measured: object, unit: str = "") -> str:
-    """A witness's value with its unit; None is “not measured”, an empty text “none”."""
-    if measured is None:
-        return MISSING
-    if isinstance(measured, bool):
-        return "yes" if measured else "no"
-    if isinstance(measured, int | float):
-        if unit in ("bytes", "B"):
-            return size(measured)
-        if unit in ("s", "seconds"):
-            return duration(measured)
-        return f"{count(measured)} {unit}".rstrip()
-    return f"{measured} {unit}".strip() or "none"
-
-
-@dataclass(frozen=True, kw_only=True)
-class VerdictView:
-    """A verdict as its word, a mark and a tone (green, amber or red); colour is never alone."""
-
-    word: str
-    mark: str
-    tone: str
-    meaning: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pair:
-    """One line of a list of terms; ``tag`` marks a figure that is not a hardware's."""
-
-    name: str
-    text: str
-    tag: str = ""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Group:
-    """Terms under a heading."""
-
-    title: str
-    pairs: tuple[Pair, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class WitnessView:
-    """One row of a check's table of witnesses; ``wrap`` is a class for values that may break anywhere."""
-
-    name: str
-    claim: str
-    expected: str
-    measured: str
-    agrees: str
-    mark: str
-    tone: str
-    wrap: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ControlView:
-    """One control and whether it behaved."""
-
-    name: str
-    claim: str
-    behaved: str
-    mark: str
-    tone: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class CheckView:
-    """One check with its evidence."""
-
-    number: str
-    anchor: str
-    check: str
-    host: str
-    title: str
-    verdict: VerdictView
-    reason: str
-    started: str
-    took: str
-    agreement: str
-    expected: tuple[Pair, ...]
-    witnesses: tuple[WitnessView, ...]
-    controls: tuple[ControlView, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class CurveView:
-    """One row under a chart: the curve's line style and its figures."""
-
-    name: str
-    style: str
-    first: str
-    lowest: str
-    highest: str
-    last: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class ChartView:
-    """One chart; ``svg`` is empty when nothing was measured."""
-
-    title: str
-    note: str
-    unit: str
-    svg: Markup
-    curves: tuple[CurveView, ...]
-
-
-@dataclass(frozen=True, kw_only=True)
-class GuestView:
-    """One row of the table of guests."""
-
-    name: str
-    state: str
-    memory: str
-    vcpus: str
-    boot: str
-    rss: str
-    pss: str
-    console: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class DeployView:
-    """What became of a deployment."""
-
-    outcome: str
-    mark: str
-    tone: str
-    reason: str
-    pairs: tuple[Pair, ...]
-    steps: tuple[Pair, ...]
-    tail: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class EventView:
-    """A line of a host's console that a reader must know about."""
-
-    kind: str
-    line: str
-    text: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class HostView:
-    """Everything about one host."""
-
-    name: str
-    anchor: str
-    origin: str
-    tag: str
-    summary: str
-    groups: tuple[Group, ...]
-    deploy: DeployView | None
-    guests: tuple[GuestView, ...]
-    charts: tuple[ChartView, ...]
-    bands: tuple[Pair, ...]
-    samples: str
-    events: tuple[EventView, ...]
-    console: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class FindingView:
-    """One finding of the judge."""
-
-    verdict: VerdictView
-    subject: str
-    sentence: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Page:
-    """The whole report, formatted."""
-
-    run: str
-    inventory: str
-    commit: str
-    started: str
-    took: str
-    verdict: VerdictView
-    reason: str
-    banner: str
-    tag: str
-    findings: tuple[FindingView, ...]
-    summary: tuple[Pair, ...]
-    checks: tuple[CheckView, ...]
-    hosts: tuple[HostView, ...]
-    kernel: tuple[Group, ...]
-    not_measured: tuple[str, ...]
-    consoles: tuple[str, ...]
-    logs: tuple[str, ...]
-    legend: tuple[VerdictView, ...]
-
-
 def page(record: Object, telemetry: Mapping[str, Telemetry]) -> Page:
     """Format a validated record and the telemetry of its hosts."""
     checks = tuple(_check(number, each) for number, each in enumerate(record["evidence"], 1))
@@ -325,7 +105,7 @@ def page(record: Object, telemetry: Mapping[str, Telemetry]) -> Page:
         summary=_summary(record, telemetry, origin),
         checks=checks,
         hosts=tuple(_host(each, record, telemetry) for each in record["hosts"]),
-        kernel=_groups(record["kernel"], "build") if "kernel" in record else (),
+        kernel=_groups(record["kernel"], "kernel") if "kernel" in record else (),
         not_measured=tuple(record["not_measured"]),
         consoles=tuple(record["consoles"]),
         logs=tuple(record["logs"]),
@@ -358,11 +138,7 @@ def _run_time(record: Object) -> str:
         return f"duration {MISSING}"
     if "ended" not in record:
         return "did not reach its end"
-    return f"took {duration(max(_seconds(record['ended']) - _seconds(record['started']), 0.0))}"
-
-
-def _seconds(text: str) -> float:
-    return datetime.fromisoformat(text).astimezone(UTC).timestamp()
+    return f"took {duration(max(unix_seconds(record['ended']) - unix_seconds(record['started']), 0.0))}"
 
 
 def _summary(record: Object, telemetry: Mapping[str, Telemetry], tag: str) -> tuple[Pair, ...]:
@@ -392,15 +168,10 @@ def _most_saved(telemetry: Telemetry) -> float | None:
     saved = [
         (sharing + zero) * PAGE_SIZE
         for sample in telemetry.samples
-        if (sharing := _number(sample, "engine.pages_sharing")) is not None
-        and (zero := _number(sample, "engine.pages_mapped_zero")) is not None
+        if (sharing := lookup_number(sample, "engine.pages_sharing")) is not None
+        and (zero := lookup_number(sample, "engine.pages_mapped_zero")) is not None
     ]
     return max(saved, default=None)
-
-
-def _number(tree: Object, path: str) -> float | None:
-    found = lookup(tree, path)
-    return found if isinstance(found, int | float) and not isinstance(found, bool) else None
 
 
 def _check(number: int, each: Object) -> CheckView:
@@ -526,7 +297,7 @@ def _host(host: Object, record: Object, telemetry: Mapping[str, Telemetry]) -> H
         groups=_groups({key: each for key, each in facts.items() if key != "emulated"}, "host"),
         deploy=_deploy(host["deploy"]) if "deploy" in host else None,
         guests=tuple(_guest(each, heard) for each in host.get("guests", [])),
-        charts=_charts(name, heard, [each for _, each in bands], [number for number, _ in bands], tag),
+        charts=curves.views(name, heard, [each for _, each in bands], [number for number, _ in bands], tag),
         bands=tuple(Pair(name=str(number), text=each["check"]) for number, each in bands),
         samples=_samples(host, heard),
         events=tuple(
@@ -538,7 +309,7 @@ def _host(host: Object, record: Object, telemetry: Mapping[str, Telemetry]) -> H
 
 
 def _fingerprint(facts: Object) -> str:
-    total = _number(facts, "memory.total")
+    total = lookup_number(facts, "memory.total")
     parts = (
         " ".join(
             str(part) for key in ("sys_vendor", "product_name") if (part := lookup(facts, f"dmi.{key}"))
@@ -583,7 +354,7 @@ def _guest(guest: Object, heard: Telemetry) -> GuestView:
         found = [
             number
             for sample in heard.samples
-            if (number := _number(sample.get("guests", {}).get(guest["name"], {}), key)) is not None
+            if (number := lookup_number(sample.get("guests", {}).get(guest["name"], {}), key)) is not None
         ]
         return size(found[-1]) if found else MISSING
 
@@ -598,165 +369,6 @@ def _guest(guest: Object, heard: Telemetry) -> GuestView:
         pss=last("pss"),
         console=guest.get("console", ""),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Plot:
-    """What a chart shows: a title, one unit, and how each curve is read from a sample."""
-
-    title: str
-    note: str
-    unit: str
-    curves: Mapping[str, Callable[[Object], float | None]]
-
-
-def _at(path: str, factor: float = 1.0) -> Callable[[Object], float | None]:
-    def read(sample: Object) -> float | None:
-        found = _number(sample, path)
-        return None if found is None else found * factor
-
-    return read
-
-
-def _sum(key: str) -> Callable[[Object], float | None]:
-    def read(sample: Object) -> float | None:
-        sizes = [_number(guest, key) for guest in sample.get("guests", {}).values()]
-        known = [each for each in sizes if each is not None]
-        return sum(known) if known and len(known) == len(sizes) else None
-
-    return read
-
-
-PLOTS = (
-    Plot(
-        title="Memory of the host",
-        note="What the host could still give, and what anonymous pages take.",
-        unit="bytes",
-        curves={"MemAvailable": _at("meminfo.MemAvailable"), "AnonPages": _at("meminfo.AnonPages")},
-    ),
-    Plot(
-        title="Merged pages",
-        note="Merged pages in use, further mappings of them (each a page saved), mappings of the zero page.",
-        unit="pages",
-        curves={
-            "pages_sharing": _at("engine.pages_sharing"),
-            "pages_shared": _at("engine.pages_shared"),
-            "pages_mapped_zero": _at("engine.pages_mapped_zero"),
-        },
-    ),
-    Plot(
-        title="All guests together",
-        note="What the guests map (RSS) beside what they cost once shared pages are split (PSS).",
-        unit="bytes",
-        curves={"RSS, sum": _sum("rss"), "PSS, sum": _sum("pss")},
-    ),
-    Plot(
-        title="CPU time of scanning",
-        note="Since the module was loaded: every scan, and the scanner thread alone.",
-        unit="s",
-        curves={"all scanning": _at("engine.scan_cpu_ns", 1e-9), "scanner thread": _at("scanner_cpu_s")},
-    ),
-    Plot(
-        title="Pressure",
-        note="Share of the last 10 s in which some task waited (PSI).",
-        unit="%",
-        curves={"memory, some": _at("psi.memory_some_avg10"), "cpu, some": _at("psi.cpu_some_avg10")},
-    ),
-)
-
-
-def _charts(
-    host: str, heard: Telemetry, evidence: Sequence[Object], numbers: Sequence[int], tag: str
-) -> tuple[ChartView, ...]:
-    if not heard.samples:
-        return ()
-    start = heard.samples[0]["t"]
-    times = [sample["t"] - start for sample in heard.samples]
-    bands = [
-        Band(start=began - start, end=began - start + each["seconds"], mark=str(number))
-        for number, each in zip(numbers, evidence, strict=True)
-        if times[0] <= (began := _seconds(each["started"])) - start <= times[-1]
-    ]
-    views = []
-    for position, plot in enumerate((*PLOTS[:3], _per_guest(heard), *PLOTS[3:])):
-        crowd = plot.title == CROWD
-        series = [
-            Series(name=name, x=times, y=[_or_gap(read(sample)) for sample in heard.samples], crowd=crowd)
-            for name, read in plot.curves.items()
-        ]
-        views.append(
-            _chart(f"{host}-{position}", plot, [s for s in series if charts.measured(s.y)], bands, tag)
-        )
-    return tuple(views)
-
-
-CROWD = "Each guest"
-UNITS = {"bytes": "size", "s": "time"}
-"""What heads a column of figures that carry their unit themselves; others are headed by the unit."""
-
-
-def _per_guest(heard: Telemetry) -> Plot:
-    names = sorted({name for sample in heard.samples for name in sample.get("guests", {})})
-
-    def pss(name: str) -> Callable[[Object], float | None]:
-        return lambda sample: _number(sample.get("guests", {}).get(name, {}), "pss")
-
-    note = "PSS of every guest and plain process, one thin line each."
-    return Plot(title=CROWD, note=note, unit="bytes", curves={name: pss(name) for name in names})
-
-
-def _or_gap(found: float | None) -> float:
-    return math.nan if found is None else found
-
-
-def _chart(key: str, plot: Plot, series: Sequence[Series], bands: Sequence[Band], tag: str) -> ChartView:
-    if not series:
-        note = f"{MISSING.capitalize()} in this run."
-        return ChartView(title=plot.title, note=note, unit="", svg=Markup(), curves=())
-    curves = tuple(_curve(number, each, plot.unit) for number, each in enumerate(series))
-    if plot.title == CROWD:
-        curves = (_crowd(series, plot.unit),)
-    said = "; ".join(
-        f"{each.name} from {each.first} to {each.last}, at most {each.highest}" for each in curves
-    )
-    label = f"{plot.title}{f' ({tag})' if tag else ''} over time: {said}"
-    svg = charts.draw(key, series, bands, plot.unit, label)
-    return ChartView(
-        title=plot.title,
-        note=plot.note,
-        unit=UNITS.get(plot.unit, plot.unit),
-        svg=Markup(svg),  # noqa: S704 - drawn by charts, which escapes the label
-        curves=curves,
-    )
-
-
-def _curve(number: int, series: Series, unit: str) -> CurveView:
-    known = charts.measured(series.y)
-    return CurveView(
-        name=series.name,
-        style=f"line-{number % len(charts.DASHES) + 1}",
-        first=_figure(known[0], unit),
-        lowest=_figure(min(known), unit),
-        highest=_figure(max(known), unit),
-        last=_figure(known[-1], unit),
-    )
-
-
-def _crowd(series: Sequence[Series], unit: str) -> CurveView:
-    known = [charts.measured(each.y) for each in series]
-    firsts, lasts = [each[0] for each in known], [each[-1] for each in known]
-    return CurveView(
-        name=f"{len(series)} processes, mean",
-        style="line-1",
-        first=_figure(sum(firsts) / len(firsts), unit),
-        lowest=_figure(min(map(min, known)), unit),
-        highest=_figure(max(map(max, known)), unit),
-        last=_figure(sum(lasts) / len(lasts), unit),
-    )
-
-
-def _figure(number: float, unit: str) -> str:
-    return value(number, unit if unit in UNITS else "")
 
 
 def _cell(text: object) -> str:

@@ -231,6 +231,12 @@ def lookup(tree: Object, path: str) -> object:
     return value
 
 
+def lookup_number(tree: Object, path: str) -> float | None:
+    """Follow a dotted path to a number; None when there is none."""
+    found = lookup(tree, path)
+    return found if isinstance(found, int | float) and not isinstance(found, bool) else None
+
+
 def absences(parts: Parts) -> list[str]:
     """List what a reader may look for and will not find, one phrase each."""
     absent = []

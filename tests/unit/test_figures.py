@@ -2,13 +2,13 @@
 
 import pytest
 
-from mergelab.render import MISSING, count, duration, moment, size, value
+from mergelab.figures import MISSING, count, duration, moment, size, value
 
 
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
-        (0, "0 ms"),
+        (0, "0 s"),
         (0.0123, "12 ms"),
         (1, "1 s"),
         (12.34, "12.3 s"),
