@@ -17,6 +17,7 @@ _ENTRY = re.compile(
     r"^\s*(menuentry|submenu)\s.*?(?:--id|\$menuentry_id_option)\s+(['\"])(?P<id>.*?)\2.*\{\s*$"
 )
 _GNU_BUILD_ID = 3
+_ESCAPE = re.compile(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>cDEHM78])")
 _COMPLAINT = re.compile(
     r"Kernel panic|Oops:|\bBUG:|WARNING: .*(?:CPU|PID):|general protection fault|unable to handle|"
     r"rcu: INFO: .*detected stalls|blocked for more than|scheduling while atomic|KASAN:|UBSAN:"
@@ -161,3 +162,27 @@ def older_kernels(installed: Iterable[str], keep: int, used: Iterable[str]) -> l
     """
     ours = [release for release in installed if "-mergelab-" in release and release not in set(used)]
     return ours[: max(0, len(ours) - keep)]
+
+
+def console_tail(console: str, release: str, lines: int = 40) -> list[str]:
+    """Cut from a serial console's log what a kernel said last.
+
+    Args:
+        console: the log since the host was rebooted.
+        release: the kernel that did not come up.
+        lines: how many to give at most.
+
+    Returns:
+        the last lines of that kernel, without those of the next boot; of the whole log when it never spoke.
+    """
+    text = _ESCAPE.sub("", console).replace("\r", "")
+    spoken = [line for line in text.splitlines() if line.strip()]
+    starts = [number for number, line in enumerate(spoken) if "Linux version " in line]
+    own = [number for number in starts if f"Linux version {release} " in spoken[number]]
+    if own:
+        end = next((number for number in starts if number > own[-1]), len(spoken))
+        spoken = spoken[own[-1] : end]
+        panics = [number for number, line in enumerate(spoken) if "end Kernel panic" in line]
+        if panics:
+            spoken = spoken[: panics[-1] + 3]
+    return spoken[-lines:]
