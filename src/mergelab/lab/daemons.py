@@ -1,0 +1,131 @@
+"""libvirt's daemons on a controller without a service manager.
+
+An ordinary user's ``qemu:///session`` is started by libvirt itself, and systemd
+starts the privileged daemons. Only root without systemd has nobody to do it;
+what is started here is recorded by pid files and ended again.
+"""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from mergelab.errors import MergelabError
+
+# in the order of starting; virtlogd holds the consoles
+DAEMONS = ("virtlogd", "libvirtd")
+ANSWER_TIMEOUT_S = 60
+END_TIMEOUT_S = 20
+
+
+def answers(uri: str) -> str | None:
+    """Ask libvirt for a connection.
+
+    Returns:
+        None when it answers, else its message.
+    """
+    done = subprocess.run(["virsh", "--connect", uri, "--quiet", "uri"], check=False, capture_output=True, text=True)
+    return None if done.returncode == 0 else done.stderr.strip()
+
+
+def security_models() -> list[str]:
+    """Name the security drivers by which libvirt confines a machine, for its seclabels.
+
+    Asking libvirt for its capabilities would tell too, but probes every QEMU binary for that.
+    """
+    if os.geteuid() != 0:
+        return []  # a user's session confines nothing
+    enabled = Path("/sys/module/apparmor/parameters/enabled")
+    return ["dac", "apparmor"] if enabled.exists() and enabled.read_text().strip() == "Y" else ["dac"]
+
+
+def _running(pid_file: Path, name: str) -> int | None:
+    """The pid that ``pid_file`` names, if that process is still the daemon ``name``."""
+    try:
+        pid = int(pid_file.read_text())
+        comm = Path(f"/proc/{pid}/comm").read_text().strip()
+    except (OSError, ValueError):
+        return None
+    return pid if comm == name else None
+
+
+def ensure(uri: str, state: Path) -> bool:
+    """Make libvirt answer.
+
+    Args:
+        uri: libvirt connection.
+        state: directory for pid files of what had to be started.
+
+    Returns:
+        Whether something was started.
+
+    Raises:
+        MergelabError: libvirt does not answer, with its message.
+    """
+    message = answers(uri)
+    if message is None:
+        return False
+    if os.geteuid() != 0 or Path("/run/systemd/system").is_dir():
+        raise MergelabError(
+            f"libvirt does not answer at {uri}: {message}",
+            "install libvirt-daemon-system (root) or libvirt-daemon (a user's session), and see journalctl --unit libvirtd",
+        )
+    if not Path("/etc/libvirt/qemu.conf").exists():
+        raise MergelabError(
+            "root's libvirt has no configuration and no user for QEMU", "run apt-get install libvirt-daemon-system"
+        )
+    state.mkdir(parents=True, exist_ok=True)
+    for name in DAEMONS:
+        pid_file = state / f"{name}.pid"
+        if _running(pid_file, name) is None:
+            pid_file.unlink(missing_ok=True)
+            done = subprocess.run(
+                [name, "--daemon", "--pid-file", pid_file],
+                check=False,
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+            )
+            # another one may be running that somebody else started: only the answer counts
+            message = done.stderr.strip() or message
+    deadline = time.monotonic() + ANSWER_TIMEOUT_S
+    while (refusal := answers(uri)) is not None:
+        if time.monotonic() > deadline:
+            raise MergelabError(
+                f"libvirt does not answer at {uri}: {refusal}; starting it said: {message}", "see /var/log/libvirt/libvirtd.log"
+            )
+        time.sleep(0.5)
+    return True
+
+
+def end(uri: str, state: Path) -> bool:
+    """End the daemons that :func:`ensure` started, unless a machine still runs on them.
+
+    Args:
+        uri: libvirt connection.
+        state: directory of the pid files.
+
+    Returns:
+        Whether something was ended.
+
+    Raises:
+        MergelabError: a daemon does not end.
+    """
+    running = [(name, pid) for name in DAEMONS if (pid := _running(state / f"{name}.pid", name)) is not None]
+    if not running:
+        return False
+    domains = subprocess.run(
+        ["virsh", "--connect", uri, "--quiet", "list", "--name"], check=False, capture_output=True, text=True
+    )
+    if domains.stdout.strip():
+        return False
+    for name, pid in reversed(running):
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + END_TIMEOUT_S
+        while _running(state / f"{name}.pid", name) is not None:
+            if time.monotonic() > deadline:
+                raise MergelabError(f"{name} (pid {pid}) does not end", f"look why, or end it: kill -9 {pid}")
+            time.sleep(0.2)
+        (state / f"{name}.pid").unlink(missing_ok=True)
+    return True
