@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import subprocess
 from pathlib import Path
 
@@ -221,6 +222,18 @@ def test_failed_build_leaves_its_log_only(options: build.Options) -> None:
     assert {path.name for path in kernels.iterdir()} == {f".{digest}.lock", f".{digest}.failed.log"}
     assert f".{digest}.failed.log" in str(error.value)
     assert build.cached(options, quiet) is None
+
+
+def test_leftovers_of_a_killed_build_go(options: build.Options) -> None:
+    """A build that was killed must not fill the disk for ever; one that runs must not lose its folder."""
+    kernels = options.cache / "kernels"
+    for name in ("dead", "alive"):
+        (kernels / f".{name}.building/tree").mkdir(parents=True)
+    with (kernels / ".alive.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(MergelabError):
+            build.build(options, quiet)
+    assert [path.name for path in kernels.glob(".*.building")] == [".alive.building"]
 
 
 def test_finished_kernel_is_found(options: build.Options) -> None:

@@ -202,6 +202,17 @@ def _locked(path: Path, say: Say) -> Iterator[TextIO]:
         yield lock
 
 
+def _sweep(kernels: Path) -> None:
+    """Remove what builds left that were killed: their folders, unless a run holds their lock."""
+    for work in kernels.glob(".*.building"):
+        with work.with_suffix(".lock").open("a", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            shutil.rmtree(work, ignore_errors=True)
+
+
 def prepare(inputs: Inputs, kernel: Path, tree: Path) -> None:
     """Make a source tree with the module and the patches in it.
 
@@ -496,13 +507,13 @@ def build(options: Options, say: Say) -> Path:
     if (result / "manifest.json").is_file():
         say(f"{name} is in the cache")
         return result
+    _sweep(kernels)
     with _locked(kernels / f".{inputs.digest}.lock", say) as lock:
         if (result / "manifest.json").is_file():
             say(f"{name} is in the cache")
             return result
         require_disk(options.cache, inputs.profile.disk_gib)
         work = kernels / f".{inputs.digest}.building"
-        shutil.rmtree(work, ignore_errors=True)
         say(f"{name}: Linux {inputs.version}, {len(inputs.patches)} patches, {options.jobs} jobs")
         failed_log = kernels / f".{inputs.digest}.failed.log"
         failed_log.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 """``mergelab kernel``: build kernels, and prepare trees for the tools that need one."""
 
 import argparse
+import signal
 from pathlib import Path
 
 from mergelab.errors import MergelabError
@@ -22,7 +23,12 @@ def _options(parsed: argparse.Namespace) -> build.Options:
     )
 
 
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _build(parsed: argparse.Namespace) -> int:
+    signal.signal(signal.SIGTERM, _interrupted)  # a run that is told to end leaves as little as one by Ctrl-C
     print(build.build(_options(parsed), build.say_on_stderr))
     return 0
 
