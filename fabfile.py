@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Telemetry by hand, one host of an inventory at a time: `fab --list`.
 
 A run does the same by role `telemetry`; these are for looking at a host outside of a run.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The checks: what a host must show to qualify. They judge a host; tests judge this project."""
 
 from collections.abc import Callable

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Fixtures of the checks: the bench of each host, its guests, and claims that are written down."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How merging is proved, whoever holds the pages: guests or plain processes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Controls: what must fail or stay away, so that a pass elsewhere means something."""
 
 from __future__ import annotations

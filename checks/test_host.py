@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The host is the one that was deployed, and the engine is in the state a qualification needs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Equal pages become one, different pages never do."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """More guests than the host's memory holds, because their memory is merged."""
 
 from __future__ import annotations

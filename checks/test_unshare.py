@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A write to a merged page gives the writer its own copy, and nobody else notices."""
 
 from __future__ import annotations

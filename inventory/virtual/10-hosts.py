@@ -1,4 +1,5 @@
 #!/usr/bin/env python3
+# SPDX-License-Identifier: GPL-2.0-only
 """The emulated hosts there can be, and how to reach them.
 
 A run has the first ``virtual_host_count`` of them (default 1): 20-groups.yml puts

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The bench: drives a host through its `mergelab-host`, and turns what it shows into evidence.
 
 Everything that a check needs besides its own claim: one call for several verbs, as a call to an emulated host

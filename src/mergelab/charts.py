@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Curves over time as SVG that lives inside a page: themed by its style sheet, sharp in print, no script.
 
 matplotlib draws with placeholder colours; they become CSS variables, so that one drawing serves light and

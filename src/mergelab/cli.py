@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The ``mergelab`` command: one subcommand per room, each registered by its own module."""
 
 import argparse

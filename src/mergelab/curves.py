@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Telemetry as charts: which curves there are, how each is read from a sample, and their figures."""
 
 import math

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """One kind of error for people: what is wrong, and what to do about it."""
 
 

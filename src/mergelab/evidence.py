@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Evidence: one claim about a host, who was asked, and what they said.
 
 A check makes an :class:`Evidence` without verdict, lets :func:`mergelab.judge.judge` complete it, writes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Figures as a person reads them. What was not measured reads “not measured”, never zero."""
 
 from datetime import UTC, datetime

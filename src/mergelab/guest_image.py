@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a payload guest boots from: its kernel, the payload, and an initial RAM disk with the payload in it.
 
 The content decides the name, as everywhere in the cache: ``images/guest-<digest>/`` holds ``bzImage``,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Packs `mergelab.host` into the one file that is installed on a host, `mergelab-host`.
 
 The same sources give the same bytes, so that copying it twice changes nothing. Compiled modules lie beside

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The judge: pure functions from what was measured to what it proves.
 
 A claim passes only when enough independent witnesses were heard, every one of them agrees with the expected

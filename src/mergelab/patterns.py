@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the payload writes to memory: the same page contents as kernel/guest/pattern.c, byte for byte.
 
 The bench computes with it how many distinct pages a batch of guests holds, and tests compare the two.

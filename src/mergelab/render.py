@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Rendering: the record and the telemetry become flat views of formatted strings, and those become pages.
 
 Every figure is formatted here; a template only places strings. What was not measured reads “not measured”.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """``mergelab report`` and ``mergelab judge``: the thin shell around store, judge and render."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The life of a run directory: begun before anything is measured, ended when every phase was reached."""
 
 from __future__ import annotations

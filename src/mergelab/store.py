@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The store: a run directory read into its parts, and the one record made of them.
 
 What is absent stays absent: nothing is filled in with a zero or a guess, and :func:`absences` lists it. Files

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What a page shows: flat, immutable, every field a formatted string."""
 
 from dataclasses import dataclass

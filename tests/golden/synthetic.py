@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Run directories made up for the tests of the report. Not one figure in them was measured.
 
 Host, vendor, digests and releases all say ``synthetic``, so that nothing of it can be taken for a result.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Golden tests of the report: synthetic run directories, and what has to come out of them, to the letter.
 
 ``pytest tests/golden --update-golden`` writes the files anew; read the difference before you commit it.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What several unit tests need: the payload, built from its source."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The bench writes a claim down whatever happens to it; this machine and the real host tool are its host."""
 
 import json

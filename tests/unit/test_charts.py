@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Drawings carry the data, follow the page's colours and say what they show."""
 
 import math

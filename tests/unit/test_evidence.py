@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Evidence is read as strictly as it is written."""
 
 import json

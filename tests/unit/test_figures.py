@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Figures read as a person would write them, and a gap reads as a gap."""
 
 import pytest

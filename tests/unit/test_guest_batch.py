@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The module of role guest_batch: what it decides, what it calls a guest, how it waits for payloads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The ioctl structs of mergelab.host.engine against the header that the module is built from."""
 
 import shutil

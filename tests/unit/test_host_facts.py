@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Fingerprint, kernel log and memory readers, on bytes as real machines give them and on this machine."""
 
 import os

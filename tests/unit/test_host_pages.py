@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Decoding of page identity, on this process's own pages."""
 
 import ctypes

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The payload, as a real process, driven by the host tool as on a host."""
 
 import json

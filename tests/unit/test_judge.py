@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The judge decides as the design says; every verdict can be reached and only one is green."""
 
 from collections.abc import Mapping

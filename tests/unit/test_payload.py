@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The payload of kernel/guest as a plain process: its protocol, and its pages against their Python twin."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A run directory begins once, ends once, and says what it was."""
 
 import json

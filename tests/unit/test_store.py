@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The store reads what is there, refuses what it does not know and never fills a gap."""
 
 import json

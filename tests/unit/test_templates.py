@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Templates place strings; whatever is computed is computed where it can be typed and tested."""
 
 from pathlib import Path

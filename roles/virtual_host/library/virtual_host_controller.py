@@ -1,4 +1,5 @@
 #!/usr/bin/python
+# SPDX-License-Identifier: GPL-2.0-only
 """Ansible module: prepare the controller for emulated hosts."""
 
 from pathlib import Path

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The part of mergelab that runs on a host: standard library only, installed as one file, `mergelab-host`.
 
 Verbs print JSON on standard output; an error is one line on standard error that names the cause and the

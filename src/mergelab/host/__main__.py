@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Entry point of the zipapp and of `python -m mergelab.host`."""
 
 import sys

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Command line of `mergelab-host`: every verb returns a value, printed as JSON, one object a line."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The agent: holds the engine's domains open under names, as a domain lives as long as its file descriptor.
 
 One JSON object a line in either direction over a UNIX socket that only root can reach: the request is

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The merging engine's interface: `/dev/memmerge` by ioctl and `/sys/kernel/mm/memmerge/`.
 
 The structs are those of kernel/memmerge/memmerge.h; a test compiles that header and compares every size and

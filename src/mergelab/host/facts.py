@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Fingerprint of a host: what its figures have to be filed under. What cannot be read is absent."""
 
 from __future__ import annotations

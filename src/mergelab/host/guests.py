@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Guests and plain payload processes of this host: their process, their RAM in it, their state directory.
 
 A guest is a QEMU process whose command line says `-name guest=NAME`; libvirt or not does not matter. Guests

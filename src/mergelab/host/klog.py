@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The kernel log as numbered records, so that a check can look at its own window of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The host's own view of memory: meminfo, pressure, vmstat, mappings of a process. Bytes throughout."""
 
 from __future__ import annotations

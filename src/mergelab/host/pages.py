@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Page identity, the witness that owes nothing to the engine: which physical page a virtual page maps.
 
 Sources: /proc/PID/pagemap, /proc/kpageflags, /proc/kpagecount (Documentation/admin-guide/mm/pagemap.rst).

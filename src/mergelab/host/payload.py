@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Client of the payload's line protocol, and the life of a payload that runs as a plain process.
 
 One request, one answer (docs/architecture.md, "The payload's protocol"). The port carries no numbers, so a

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Telemetry: one JSON object per sample; what could not be read is absent, never zero."""
 
 from __future__ import annotations

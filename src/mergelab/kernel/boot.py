@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """How a host boots: GRUB's menu, the identity of the running kernel, and what its log says.
 
 Pure functions over text that was read on a host; role ``kernel_boot`` brings the text and does what follows.

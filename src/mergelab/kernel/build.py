@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Build a kernel once per set of inputs.
 
 The inputs (source, patches, module, configuration, compiler) have one digest. ``kernels/<digest>/`` in the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """``mergelab kernel``: build kernels, and prepare trees for the tools that need one."""
 
 import argparse

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Kernel configurations: what was asked for, what the kernel made of it, and why they differ."""
 
 import re

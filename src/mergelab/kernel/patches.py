@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The patch series of a release: which patches, and how they are applied."""
 
 import re

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """A profile says which kernel to build: base, fragments, patched or not, and what comes out."""
 
 import tomllib

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Kernel sources: a tarball or a git tree, unpacked once per content."""
 
 import hashlib

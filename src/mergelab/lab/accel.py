@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Which accelerator runs an emulated host.
 
 ``/dev/kvm`` is often there and of no use: forbidden, broken by the virtual

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """libvirt's daemons on a controller without a service manager.
 
 An ordinary user's ``qemu:///session`` is started by libvirt itself, and systemd

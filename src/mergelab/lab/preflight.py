@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """What the controller must have before an emulated host is made."""
 
 import errno
