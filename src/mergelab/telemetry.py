@@ -48,6 +48,7 @@ class Target:
         identity: private key file; empty for the user's own keys and agent.
         ssh_args: what the inventory passes to ssh; UserKnownHostsFile, HostKeyAlias and
             StrictHostKeyChecking are heeded.
+        tool: path of mergelab-host on it.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Target:
     user: str = "root"
     identity: str = ""
     ssh_args: str = ""
+    tool: str = TOOL
 
     def option(self, key: str) -> str | None:
         """Returns an ssh option that the inventory sets by `-o Key=value`."""
@@ -126,7 +128,7 @@ def _config() -> fabric.Config:
 
 def command(target: Target, verb: str) -> str:
     """Returns the shell command that runs a verb of `mergelab-host` as root."""
-    return f"{TOOL} {verb}" if target.user == "root" else f"sudo -n {TOOL} {verb}"
+    return f"{target.tool} {verb}" if target.user == "root" else f"sudo -n {target.tool} {verb}"
 
 
 def facts(target: Target) -> dict[str, Any]:
@@ -346,6 +348,7 @@ def _options(target: Target, interval: float, run_dir: Path) -> list[str]:
         f"--user={target.user}",
         f"--identity={target.identity}",
         f"--ssh-args={target.ssh_args}",
+        f"--tool={target.tool}",
         f"--interval={interval:g}",
         f"--run-dir={run_dir}",
     ]
@@ -371,6 +374,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
             parser.add_argument("--user", default="root")
             parser.add_argument("--identity", default="")
             parser.add_argument("--ssh-args", default="")
+            parser.add_argument("--tool", default=TOOL)
         if action in ("start", "stream"):
             parser.add_argument("--interval", type=float, default=2.0, metavar="SECONDS")
         if action == "stream":
@@ -382,7 +386,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 def _target(options: argparse.Namespace) -> Target:
     return Target(
-        options.host, options.address, options.port, options.user, options.identity, options.ssh_args
+        options.host,
+        options.address,
+        options.port,
+        options.user,
+        options.identity,
+        options.ssh_args,
+        options.tool,
     )
 
 
