@@ -18,7 +18,7 @@ FILES = [
     if name and (ROOT / name).is_file()
 ]
 DOCUMENTS = [path for path in FILES if path.suffix == ".md"]
-SOURCES = {".py", ".c", ".h", ".yml", ".sh", ".j2"}
+SOURCES = {".py", ".c", ".h", ".yml", ".sh"}
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
 
