@@ -247,7 +247,7 @@ def environment(options: Options, inputs: Inputs, tree: Path) -> dict[str, str]:
     kept = {key: os.environ[key] for key in ("HOME", "PATH", "TMPDIR") if key in os.environ}
     return kept | {
         "PATH": "/usr/lib/ccache:" + kept.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin"),
-        "LC_ALL": "C.UTF-8",
+        "LANG": "C.UTF-8",
         "ARCH": inputs.profile.arch,
         "CCACHE_DIR": str(options.cache / "ccache"),
         "CCACHE_BASEDIR": str(tree.parent),
