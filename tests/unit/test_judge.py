@@ -68,7 +68,7 @@ def evidence(*witnesses: Witness, check: str = "merge.identical", **more: Any) -
 def test_agreement(
     expected: Value, measured: Value | None, more: dict[str, Any], answer: bool | None
 ) -> None:
-    """A witness agrees within its tolerance, in its direction, in its own kind; not heard is not agreement."""
+    """A witness agrees within its tolerance, in its direction, in its own kind; silence is none."""
     assert agrees(witness("w", expected, measured, **more)) is answer
 
 
@@ -109,7 +109,7 @@ def test_too_few_independent_witnesses_are_unproven(names: tuple[str, ...]) -> N
 
 
 def test_a_plain_state_needs_one_witness() -> None:
-    """A build-id has no second source; a claim about merging has, and an unknown family is asked for three."""
+    """A build-id has no second source; a claim about merging has, an unknown family must."""
     assert judge(evidence(witness(), check="kernel.identity")).verdict is Verdict.PASS
     assert judge(replace(evidence(check="kernel.identity"), witnesses=())).verdict is Verdict.UNPROVEN
     assert witnesses_needed("kernel.identity") == 1
