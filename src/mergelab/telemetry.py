@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Telemetry leaves the host while it happens: samples stream over SSH and are flushed line by line.
 
 One process of the controller per host, in the background from :func:`start` to :func:`stop`. A host that dies

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kernel
 # Every exception has its reason.
 IGNORED = {
     r"context imbalance in '\w+' - unexpected unlock$": (
-        "pte_offset_map_lock() takes its lock out of sparse's sight; mm/ksm.c as it is upstream shows the same"
+        "pte_offset_map_lock() takes its lock out of sparse's sight; upstream mm/ksm.c shows the same"
     ),
 }
 

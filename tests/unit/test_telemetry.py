@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """Telemetry over real SSH connections: the server is paramiko's, in this process, the host this machine."""
 
 import contextlib
