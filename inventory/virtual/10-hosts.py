@@ -20,7 +20,11 @@ state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") /
 def variables(index: int) -> dict[str, object]:
     """The variables of host number ``index``, from 1."""
     # The controller makes the host's key before its first boot: it is known, and checked.
-    trust = {"HostKeyAlias": f"vhost{index}", "StrictHostKeyChecking": "yes", "UserKnownHostsFile": state / "known_hosts"}
+    trust = {
+        "HostKeyAlias": f"vhost{index}",
+        "StrictHostKeyChecking": "yes",
+        "UserKnownHostsFile": state / "known_hosts",
+    }
     return {
         "virtual_host_index": index,
         "ansible_host": "127.0.0.1",

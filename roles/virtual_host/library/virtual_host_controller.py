@@ -10,8 +10,8 @@ DOCUMENTATION = r"""
 module: virtual_host_controller
 short_description: Check and prepare the controller of emulated hosts
 description:
-  - Reports everything that is in the way at once, chooses the accelerator, and starts or ends libvirt's daemons
-    where no service manager does.
+  - Reports everything that is in the way at once, chooses the accelerator, and starts or ends libvirt's
+    daemons where no service manager does.
 options:
   state: {type: str, choices: [ready, checked, released], default: ready}
   uri: {type: str, required: true}
@@ -65,7 +65,12 @@ def main() -> None:
             changed = daemons.ensure(args["uri"], state_dir)
     except MergelabError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=changed, accelerator=chosen.name, reason=chosen.reason, security_models=daemons.security_models())
+    module.exit_json(
+        changed=changed,
+        accelerator=chosen.name,
+        reason=chosen.reason,
+        security_models=daemons.security_models(),
+    )
 
 
 if __name__ == "__main__":

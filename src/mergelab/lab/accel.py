@@ -52,16 +52,35 @@ def run_guest(accel: str, cpu: str, timeout_s: float = TIMEOUT_S) -> tuple[int |
     with tempfile.TemporaryDirectory(prefix="mergelab-probe-") as name:
         work = Path(name)
         sector = work / "sector"
+        object_file = work / "probe.o"
+        link = ["ld", "-Ttext=0x7c00", "--oformat=binary", "-o", sector, object_file]
+        # fmt: off  (option and value side by side)
+        qemu = [
+            "qemu-system-x86_64",
+            "-machine",
+            "pc",
+            "-accel",
+            accel,
+            "-cpu",
+            cpu,
+            "-m",
+            "16",
+            "-nodefaults",
+            "-no-user-config",
+            "-display",
+            "none",
+            "-no-reboot",
+            "-drive",
+            f"file={sector},format=raw,if=ide,snapshot=on",
+            "-device",
+            "isa-debug-exit,iobase=0xf4,iosize=1",
+        ]
+        # fmt: on
         try:
-            subprocess.run(["as", "-o", work / "probe.o", SOURCE], check=True, capture_output=True)
-            subprocess.run(
-                ["ld", "-Ttext=0x7c00", "--oformat=binary", "-o", sector, work / "probe.o"], check=True, capture_output=True
-            )
+            subprocess.run(["as", "-o", object_file, SOURCE], check=True, capture_output=True)
+            subprocess.run(link, check=True, capture_output=True)
             done = subprocess.run(
-                ["qemu-system-x86_64", "-machine", "pc", "-accel", accel, "-cpu", cpu, "-m", "16"]
-                + ["-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-                + ["-drive", f"file={sector},format=raw,if=ide,readonly=off,snapshot=on"]
-                + ["-device", "isa-debug-exit,iobase=0xf4,iosize=1"],
+                qemu,
                 check=False,
                 capture_output=True,
                 stdin=subprocess.DEVNULL,
@@ -69,7 +88,9 @@ def run_guest(accel: str, cpu: str, timeout_s: float = TIMEOUT_S) -> tuple[int |
                 timeout=timeout_s,
             )
         except FileNotFoundError as error:
-            raise MergelabError(f"{error.filename} is not installed", "run tools/setup, which installs it") from error
+            raise MergelabError(
+                f"{error.filename} is not installed", "run tools/setup, which installs it"
+            ) from error
         except subprocess.CalledProcessError as error:
             raise MergelabError(
                 f"cannot assemble {SOURCE.name}: {error.stderr.decode(errors='replace').strip()}",
@@ -103,9 +124,14 @@ def choose(wanted: str = "auto") -> Accelerator:
         if code == RAN_NESTED:
             return Accelerator("kvm", "a guest ran under KVM and saw virtualization of its own")
         if code == RAN:
-            reason = "KVM runs guests, but without virtualization of their own (parameter nested of kvm_intel or kvm_amd)"
+            reason = (
+                "KVM runs guests, but these cannot run their own (parameter nested of kvm_intel or kvm_amd)"
+            )
         else:
             reason = f"no guest runs under KVM here: {message or f'QEMU exit code {code}'}"
     if wanted == "kvm":
-        raise MergelabError(f"KVM is demanded, but {reason}", "repair that, or set virtual_host_accel (MERGELAB_ACCEL) to auto")
+        raise MergelabError(
+            f"KVM is demanded, but {reason}",
+            "repair that, or set virtual_host_accel (MERGELAB_ACCEL) to auto",
+        )
     return Accelerator("tcg", reason)

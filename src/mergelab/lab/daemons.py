@@ -26,7 +26,9 @@ def answers(uri: str) -> str | None:
     Returns:
         None when it answers, else its message.
     """
-    done = subprocess.run(["virsh", "--connect", uri, "--quiet", "uri"], check=False, capture_output=True, text=True)
+    done = subprocess.run(
+        ["virsh", "--connect", uri, "--quiet", "uri"], check=False, capture_output=True, text=True
+    )
     return None if done.returncode == 0 else done.stderr.strip()
 
 
@@ -70,11 +72,13 @@ def ensure(uri: str, state: Path) -> bool:
     if os.geteuid() != 0 or Path("/run/systemd/system").is_dir():
         raise MergelabError(
             f"libvirt does not answer at {uri}: {message}",
-            "install libvirt-daemon-system (root) or libvirt-daemon (a user's session), and see journalctl --unit libvirtd",
+            "install libvirt-daemon-system (root) or libvirt-daemon (a user's session); "
+            "see journalctl --unit libvirtd",
         )
     if not Path("/etc/libvirt/qemu.conf").exists():
         raise MergelabError(
-            "root's libvirt has no configuration and no user for QEMU", "run apt-get install libvirt-daemon-system"
+            "root's libvirt has no configuration and no user for QEMU",
+            "run apt-get install libvirt-daemon-system",
         )
     state.mkdir(parents=True, exist_ok=True)
     for name in DAEMONS:
@@ -94,7 +98,8 @@ def ensure(uri: str, state: Path) -> bool:
     while (refusal := answers(uri)) is not None:
         if time.monotonic() > deadline:
             raise MergelabError(
-                f"libvirt does not answer at {uri}: {refusal}; starting it said: {message}", "see /var/log/libvirt/libvirtd.log"
+                f"libvirt does not answer at {uri}: {refusal}; starting it said: {message}",
+                "see /var/log/libvirt/libvirtd.log",
             )
         time.sleep(0.5)
     return True

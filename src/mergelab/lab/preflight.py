@@ -35,7 +35,9 @@ def missing_tools(tools: Mapping[str, str]) -> list[str]:
     Args:
         tools: command to package.
     """
-    return sorted({package for command, package in tools.items() if not shutil.which(command, path=SEARCH_PATH)})
+    return sorted(
+        {package for command, package in tools.items() if not shutil.which(command, path=SEARCH_PATH)}
+    )
 
 
 def port_in_use(port: int) -> bool:
@@ -72,9 +74,14 @@ def problems(
         One sentence or two per problem; empty when nothing is in the way.
     """
     found = []
-    packages = sorted({*missing_tools(tools), *(package for file, package in files.items() if not Path(file).exists())})
+    packages = sorted(
+        {*missing_tools(tools), *(package for file, package in files.items() if not Path(file).exists())}
+    )
     if packages:
-        found.append(f"Missing on the controller: {' '.join(packages)}. Fix: apt-get install {' '.join(packages)} (or make setup).")
+        found.append(
+            f"Missing on the controller: {' '.join(packages)}. "
+            f"Fix: apt-get install {' '.join(packages)} (or make setup)."
+        )
     available = available_memory()
     if memory_mib * MIB > available:
         found.append(
@@ -85,8 +92,8 @@ def problems(
         free = free_disk(Path(directory))
         if needed * MIB > free:
             found.append(
-                f"{needed} MiB of disk are needed for {directory} and {free // MIB} MiB are free. Fix: free some, "
-                "or point XDG_CACHE_HOME (images) or XDG_STATE_HOME (disks of hosts) to a larger disk."
+                f"{needed} MiB of disk are needed for {directory} and {free // MIB} MiB are free. "
+                "Fix: free some, or point XDG_CACHE_HOME (images) or XDG_STATE_HOME (disks of hosts) to a larger disk."
             )
     for host, port in (ports or {}).items():
         if port_in_use(port):
@@ -95,3 +102,19 @@ def problems(
                 "Fix: set the environment variable MERGELAB_SSH_PORT_BASE to another base than 2200."
             )
     return found
+
+
+def key_problems(host: str, key: Path) -> list[str]:
+    """Say why ``ssh`` would not use the private key ``key`` for ``host``; empty when it would."""
+    remedy = (
+        "Fix: make lab creates the emulated lab's key; "
+        f"for a host of your own, set ansible_ssh_private_key_file of {host}."
+    )
+    try:
+        mode = key.stat().st_mode
+        key.open("rb").close()
+    except OSError as error:
+        return [f"The SSH key {key} of {host} cannot be read: {error.strerror}. {remedy}"]
+    if mode & 0o077:
+        return [f"The SSH key {key} of {host} can be read by others, so ssh refuses it. Fix: chmod 600 {key}"]
+    return []
