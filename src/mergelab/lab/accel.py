@@ -53,7 +53,7 @@ def run_guest(accel: str, cpu: str, timeout_s: float = TIMEOUT_S) -> tuple[int |
         work = Path(name)
         sector = work / "sector"
         object_file = work / "probe.o"
-        link = ["ld", "-Ttext=0x7c00", "--oformat=binary", "-o", sector, object_file]
+        link: list[str | Path] = ["ld", "-Ttext=0x7c00", "--oformat=binary", "-o", sector, object_file]
         # fmt: off  (option and value side by side)
         qemu = [
             "qemu-system-x86_64",

@@ -93,7 +93,7 @@ def problems(
         if needed * MIB > free:
             found.append(
                 f"{needed} MiB of disk are needed for {directory} and {free // MIB} MiB are free. "
-                "Fix: free some, or point XDG_CACHE_HOME (images) or XDG_STATE_HOME (disks of hosts) to a larger disk."
+                "Fix: free some, or point XDG_CACHE_HOME (images) or XDG_STATE_HOME (hosts) to a larger disk."
             )
     for host, port in (ports or {}).items():
         if port_in_use(port):
