@@ -2,6 +2,7 @@
 """``mergelab kernel``: build kernels, and prepare trees for the tools that need one."""
 
 import argparse
+import shutil
 import signal
 from pathlib import Path
 
@@ -39,7 +40,11 @@ def _tree(parsed: argparse.Namespace) -> int:
         raise MergelabError(f"{parsed.to} exists already", "name a folder that does not exist, or remove it")
     options = _options(parsed)
     inputs = build.collect(options, build.say_on_stderr)
-    build.prepare_configured(options, inputs, parsed.to, build.say_on_stderr)
+    try:
+        build.prepare_configured(options, inputs, parsed.to, build.say_on_stderr)
+    except BaseException:
+        shutil.rmtree(parsed.to, ignore_errors=True)
+        raise
     print(parsed.to)
     return 0
 
