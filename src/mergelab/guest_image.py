@@ -2,7 +2,7 @@
 """What a payload guest boots from: its kernel, the payload, and an initial RAM disk with the payload in it.
 
 The content decides the name, as everywhere in the cache: ``images/guest-<digest>/`` holds ``bzImage``,
-``payload`` and ``payload.cpio``.
+``payload``, ``payload.cpio`` and ``host.tar``, the same as it is to lie below ``/var/lib`` of a host.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from mergelab.kernel import source
 
 PROJECT = Path(__file__).parents[2]
 FILES = ("bzImage", "payload", "payload.cpio")
+SUMS = "SHA256SUMS"
+RECIPE = "2"
+"""Changes when the same files would be packed differently."""
 
 
 def build(kernel: Path, payload_source: Path, cache: Path) -> Path:
@@ -54,17 +58,43 @@ def build(kernel: Path, payload_source: Path, cache: Path) -> Path:
                 "make setup installs its compiler (Debian packages musl-tools and cpio)",
             )
         shutil.copyfile(kernel, work / "bzImage")
-        digest = hashlib.sha256(
-            "".join(source.file_digest(work / name) for name in FILES).encode()
-        ).hexdigest()
-        image = images / f"guest-{digest[:16]}"
+        sums = "".join(f"{source.file_digest(work / name)}  {name}\n" for name in FILES)
+        image = images / f"guest-{hashlib.sha256((RECIPE + sums).encode()).hexdigest()[:16]}"
         if not image.is_dir():
+            (work / SUMS).write_text(sums, encoding="ascii")
+            _pack(work, image.name)
+            _sync(work)
             work.chmod(0o755)
-            os.sync()
             work.rename(image)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return image
+
+
+def _pack(folder: Path, name: str) -> None:
+    """Writes host.tar: the image below its name, its sums last, and the link that plain processes start."""
+
+    def plain(member: tarfile.TarInfo) -> tarfile.TarInfo:
+        member.uid = member.gid = member.mtime = 0
+        member.uname = member.gname = "root"
+        return member
+
+    with tarfile.open(folder / "host.tar", "w") as archive:
+        for path in ("mergelab", "mergelab/images", f"mergelab/images/{name}"):
+            member = tarfile.TarInfo(path)
+            member.type, member.mode = tarfile.DIRTYPE, 0o755
+            archive.addfile(plain(member))
+        member = tarfile.TarInfo("mergelab/payload")
+        member.type, member.linkname = tarfile.SYMTYPE, "images/current/payload"
+        archive.addfile(plain(member))
+        for file in (*FILES, SUMS):
+            archive.add(folder / file, f"mergelab/images/{name}/{file}", filter=plain)
+
+
+def _sync(folder: Path) -> None:
+    for file in folder.iterdir():
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
 
 
 def _build(parsed: argparse.Namespace) -> int:
