@@ -2,8 +2,6 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Ansible module: prepare the controller for emulated hosts."""
 
-from pathlib import Path
-
 from ansible.module_utils.basic import AnsibleModule
 
 DOCUMENTATION = r"""
@@ -15,7 +13,6 @@ description:
 options:
   state: {type: str, choices: [ready, checked, released], default: ready}
   uri: {type: str, required: true}
-  state_dir: {type: path, required: true}
   accel: {type: str, choices: [auto, kvm, tcg], default: auto}
   tools: {type: dict, default: {}}
   files: {type: dict, default: {}}
@@ -31,7 +28,6 @@ def main() -> None:
         argument_spec={
             "state": {"type": "str", "choices": ["ready", "checked", "released"], "default": "ready"},
             "uri": {"type": "str", "required": True},
-            "state_dir": {"type": "path", "required": True},
             "accel": {"type": "str", "choices": ["auto", "kvm", "tcg"], "default": "auto"},
             "tools": {"type": "dict", "default": {}},
             "files": {"type": "dict", "default": {}},
@@ -45,10 +41,9 @@ def main() -> None:
     from mergelab.lab import accel, daemons, preflight  # noqa: PLC0415  as above
 
     args = module.params
-    state_dir = Path(args["state_dir"])
     try:
         if args["state"] == "released":
-            changed = False if module.check_mode else daemons.end(args["uri"], state_dir)
+            changed = False if module.check_mode else daemons.end(args["uri"])
             module.exit_json(changed=changed)
         found = preflight.problems(
             tools=args["tools"],
@@ -62,7 +57,7 @@ def main() -> None:
         chosen = accel.choose(args["accel"])
         changed = False
         if args["state"] == "ready" and not module.check_mode:
-            changed = daemons.ensure(args["uri"], state_dir)
+            changed = daemons.ensure(args["uri"])
     except MergelabError as error:
         module.fail_json(msg=str(error))
     module.exit_json(

@@ -6,6 +6,7 @@ starts the privileged daemons. Only root without systemd has nobody to do it;
 what is started here is recorded by pid files and ended again.
 """
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -16,6 +17,8 @@ from mergelab.errors import MergelabError
 
 # in the order of starting; virtlogd holds the consoles
 DAEMONS = ("virtlogd", "libvirtd")
+# one place for every lab of root: the last one to be removed ends them
+PID_FILES = Path("/run/mergelab/libvirt")
 ANSWER_TIMEOUT_S = 60
 END_TIMEOUT_S = 20
 
@@ -53,7 +56,7 @@ def _running(pid_file: Path, name: str) -> int | None:
     return pid if comm == name else None
 
 
-def ensure(uri: str, state: Path) -> bool:
+def ensure(uri: str, state: Path = PID_FILES) -> bool:
     """Make libvirt answer.
 
     Args:
@@ -105,7 +108,7 @@ def ensure(uri: str, state: Path) -> bool:
     return True
 
 
-def end(uri: str, state: Path) -> bool:
+def end(uri: str, state: Path = PID_FILES) -> bool:
     """End the daemons that :func:`ensure` started, unless a machine still runs on them.
 
     Args:
@@ -134,4 +137,7 @@ def end(uri: str, state: Path) -> bool:
                 raise MergelabError(f"{name} (pid {pid}) does not end", f"look why, or end it: kill -9 {pid}")
             time.sleep(0.2)
         (state / f"{name}.pid").unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # not empty: somebody else's
+        state.rmdir()
+        state.parent.rmdir()
     return True
