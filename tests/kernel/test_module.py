@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""The module in User-Mode Linux: KUnit, the test programs, and a kernel that finds nothing wrong with itself."""
+"""The module in User-Mode Linux: KUnit, the test programs, and a kernel that complains of nothing."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import re
 from pathlib import Path
 
 import pytest
-import uml
+
+from tests.kernel import uml
 
 pytestmark = pytest.mark.kernel
 

@@ -15,7 +15,8 @@ SELFTESTS = ROOT / "kernel" / "selftests"
 MARK = re.compile(r"^=== (begin|end) (\S+)(?: (\d+))?$")
 # What the kernel says when it has found something wrong with itself.
 COMPLAINTS = re.compile(
-    r"BUG:|WARNING:|Oops|Kernel panic|KASAN|INFO: (?:task|possible|suspicious|trying)|possible (?:circular|recursive)|"
+    r"BUG:|WARNING:|Oops|Kernel panic|KASAN|INFO: (?:task|possible|suspicious|trying)|"
+    r"possible (?:circular|recursive)|"
     r"unreferenced object|Bad page|general protection|stack-protector|list_(?:add|del) corruption"
 )
 
@@ -73,7 +74,9 @@ def parse(console: str) -> Boot:
 
 def build_kernel(profile: str) -> Path:
     """Build a profile, or find it in the cache; returns its folder."""
-    run = subprocess.run(["mergelab", "kernel", "build", "--profile", profile], stdout=subprocess.PIPE, text=True, check=False)
+    run = subprocess.run(
+        ["mergelab", "kernel", "build", "--profile", profile], stdout=subprocess.PIPE, text=True, check=False
+    )
     assert run.returncode == 0, f"mergelab kernel build --profile {profile} failed; its messages are above"
     return Path(run.stdout.strip().splitlines()[-1])
 
@@ -81,7 +84,11 @@ def build_kernel(profile: str) -> Path:
 def build_programs(to: Path) -> Path:
     """Compile the test programs."""
     run = subprocess.run(
-        ["make", "-C", str(SELFTESTS), f"OUT={to}"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+        ["make", "-C", str(SELFTESTS), f"OUT={to}"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
     )
     assert run.returncode == 0, run.stdout
     return to
