@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: GPL-2.0-only
 """The guest image in a real guest: kernel, payload as init, virtio-serial port, guest-physical addresses."""
 
 from __future__ import annotations
