@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,11 @@ ORDER = ("test_host", "test_control", "test_merge", "test_unshare", "test_overco
 
 CHECK_SECONDS = 1800
 """Bound of one check, far above what an emulated host needs; a hang is found sooner, by its call."""
+
+
+def pytest_configure() -> None:
+    """Lets testinfra find ansible-inventory beside this Python, however pytest was started."""
+    os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -113,7 +113,11 @@ def _add_domain(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add.add_argument("name")
     add.add_argument("--replace", action="store_true", help="close a domain of that name first")
     add.set_defaults(verb=lambda o: _ask("create", name=o.name, replace=o.replace))
-    for action in ("destroy", "stat", "unmerge"):
+    add = actions.add_parser("destroy")
+    add.add_argument("name")
+    add.add_argument("--missing-ok", action="store_true", help="no error when there is none, or no agent")
+    add.set_defaults(verb=_domain_destroy)
+    for action in ("stat", "unmerge"):
         add = actions.add_parser(action)
         add.add_argument("name")
         add.set_defaults(verb=lambda o, action=action: _ask(action, name=o.name))
@@ -139,6 +143,7 @@ def _add_engine(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     actions = engine.add_subparsers(required=True, metavar="ACTION")
     add = actions.add_parser("get")
     add.add_argument("file", nargs="?")
+    add.add_argument("--missing-ok", action="store_true", help="print {} when the module is not loaded")
     add.set_defaults(verb=_engine_get)
     add = actions.add_parser("set")
     add.add_argument("file")
@@ -206,6 +211,15 @@ def _ask(verb: str, **arguments: object) -> object:
     return ask({"verb": verb, **arguments})
 
 
+def _domain_destroy(options: argparse.Namespace) -> object:
+    try:
+        return _ask("destroy", name=options.name)
+    except HostError:
+        if options.missing_ok:
+            return {}
+        raise
+
+
 def _domain_add(options: argparse.Namespace) -> object:
     from mergelab.host.domains import add_guest  # noqa: PLC0415 - only what a verb needs is imported
 
@@ -224,7 +238,7 @@ def _engine_get(options: argparse.Namespace) -> object:
     if options.file:
         return {options.file: engine.read_file(options.file)}
     values = engine.read_all()
-    if not values:
+    if not values and not options.missing_ok:
         raise HostError(f"{engine.SYSFS} does not exist: load the module (modprobe memmerge)")
     return values
 
