@@ -20,7 +20,7 @@ from mergelab.patterns import PAGE, Pattern
 pytestmark = pytest.mark.kernel
 
 MEMORY_MIB = 96
-KERNEL_MIB = 16
+KERNEL_MIB = 24
 BOOT_LIMIT = 120.0
 
 
