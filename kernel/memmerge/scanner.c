@@ -50,9 +50,9 @@ static void mmg_tidy(struct work_struct *work)
 			/* What mmg_domain_close() left to us; not the last. */
 			mmg_domain_put(domain);
 			module_put(THIS_MODULE);
-		} else {
-			any = true;
 		}
+		/* The walk ends behind one that has left the list. */
+		any = true;
 	}
 	if (any)
 		mmg_scanner_watch();

@@ -9,23 +9,22 @@ PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
-mount -t devtmpfs devtmpfs /dev
+# The kernel has mounted /dev itself.
 mount -t debugfs debugfs /sys/kernel/debug
 
 run() {
-	echo "=== begin $1"
-	name=$1
+	step=$1
 	shift
+	echo "=== begin $step"
 	"$@" 2>&1
-	echo "=== end $name $?"
+	echo "=== end $step $?"
 }
 
 load() {
-	for name in "$@"; do
-		if [ -f "$MODULES/$name.ko" ]; then
-			insmod "$MODULES/$name.ko" || return 1
-		fi
-	done
+	if [ -f "$MODULES/kunit.ko" ] && ! [ -d /sys/module/kunit ]; then
+		insmod "$MODULES/kunit.ko" enable=1 || return 1
+	fi
+	insmod "$MODULES/memmerge.ko"
 }
 
 unload() {
@@ -46,7 +45,7 @@ leaks() {
 	cat /sys/kernel/debug/kmemleak
 }
 
-run load load kunit memmerge
+run load load
 if [ -d /sys/kernel/debug/kunit ]; then
 	for suite in memmerge-index memmerge-policy; do
 		run "kunit-$suite" cat "/sys/kernel/debug/kunit/$suite/results"
@@ -59,7 +58,7 @@ done
 unset IFS
 run leaks leaks
 run unload unload
-run reload load memmerge
+run reload load
 run unload-again unload
 echo "=== done"
 sync
