@@ -642,12 +642,13 @@ static void huge_pages(void)
 				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	unsigned char *mem = (void *)(((uintptr_t)raw + size - 1) & -size);
 	unsigned long i, pages = size / PAGE;
-	int domain = domain_open();
+	int domain;
 
 	TAP_CHECK(raw != MAP_FAILED);
 	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) ||
 	    madvise(mem, 2 * size, MADV_HUGEPAGE))
 		TAP_SKIP_TEST("this kernel has no transparent huge pages");
+	domain = domain_open();
 	for (i = 0; i < 2 * pages; i++)
 		fill(mem + i * PAGE, 400 + i % pages);
 	region_add(domain, mem, 2 * size);
@@ -662,15 +663,20 @@ static void huge_pages(void)
 
 static void soft_dirty(void)
 {
-	struct pair p = pair_new(11000);
-	uint64_t entry;
 	int fd = open("/proc/self/pagemap", O_RDONLY);
+	unsigned char *probe = memory(1);
+	struct pair p;
+	uint64_t entry;
 
-	TAP_EQ(0, file_write("/proc/self/clear_refs", "4"));
-	write_same(p.a);
-	TAP_EQ(8, pread(fd, &entry, 8, (uintptr_t)p.a / PAGE * 8));
+	probe[0] = 1;
+	TAP_EQ(8, pread(fd, &entry, 8, (uintptr_t)probe / PAGE * 8));
+	munmap(probe, PAGE);
 	if (!(entry >> 55 & 1))
 		TAP_SKIP_TEST("this kernel has no soft-dirty bit");
+
+	p = pair_new(11000);
+	TAP_EQ(0, file_write("/proc/self/clear_refs", "4"));
+	write_same(p.a);
 	domain_scan(p.domain);
 	TAP_EQ(PAGES, pair_same_frames(&p));
 	TAP_EQ(8, pread(fd, &entry, 8, (uintptr_t)p.a / PAGE * 8));
