@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from checks import Guests, Proving
 from checks.merging import Merged, content, engine
-from mergelab.bench import PAGE, Group
+from mergelab.bench import PAGE, Group, available
 from mergelab.evidence import Relation
 
 HOST_SHARE = 0.1
@@ -27,7 +27,7 @@ def test_density(claim: Proving, guests: Guests, density_contents: int) -> None:
             *scene.setup, "memory", "guest list", *[f"guest ram {name}" for name in group.names]
         )
         memory, listed, ram = values[3], values[4], values[5:]
-        total, available = memory["meminfo"]["MemTotal"], memory["meminfo"]["MemAvailable"]
+        total, free = memory["meminfo"]["MemTotal"], available(memory)
         declared = sum(entry["size"] for entry in ram)
         filled = scene.total * PAGE
         it.expect(
@@ -47,9 +47,7 @@ def test_density(claim: Proving, guests: Guests, density_contents: int) -> None:
             relation=Relation.AT_LEAST,
         )
         it.control("declared", "the guests were promised more memory than the host has", declared > total)
-        it.control(
-            "filled", "they wrote more memory than the host could give when they began", filled > available
-        )
+        it.control("filled", "they wrote more memory than the host could give when they began", filled > free)
 
         patterns = {name: f"seed:{0xDE0 + at % contents:#x}" for at, name in enumerate(group.names)}
         for name, pattern in patterns.items():
@@ -59,10 +57,10 @@ def test_density(claim: Proving, guests: Guests, density_contents: int) -> None:
         engine(it, after, expected)
         it.witness("pages", "frames that all guests' pages map", shared, after.pages["distinct"], "frames")
         it.witness("pages", "pages that are present", scene.total, after.pages["present"], "pages")
-        used = (available - it.bench.do("memory")[0]["meminfo"]["MemAvailable"]) // PAGE
+        used = (free - after.available) // PAGE
         it.witness(
             "memory",
-            "pages that MemAvailable dropped by",
+            "pages by which the host's available memory shrank",
             shared,
             used,
             "pages",

@@ -46,7 +46,7 @@ for name in a b c d; do
 	/run/mergelab-host plain start $name --pages 2048
 done
 {python} -m pytest checks/test_control.py checks/test_merge.py checks/test_unshare.py \\
-	--hosts=local:// --plain --merge-pages=1024 --host-tool=/run/mergelab-host \\
+	--hosts=local:// --plain --merge-pages=2048 --host-tool=/run/mergelab-host \\
 	-p no:cacheprovider --color=no -q || status=$?
 for name in a b c d; do
 	/run/mergelab-host plain stop $name

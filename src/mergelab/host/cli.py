@@ -363,8 +363,10 @@ def _pages(options: argparse.Namespace) -> object:
 def _memory(_: argparse.Namespace) -> object:
     from mergelab.host import memory, sample  # noqa: PLC0415 - only what a verb needs is imported
 
+    memory.settle()
     return {
         "meminfo": memory.meminfo(),
+        "percpu_free": memory.percpu_free(),
         "vmstat": memory.vmstat(sample.VMSTAT),
         "guests": sample.guest_sizes(),
     }

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import os
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -18,6 +20,18 @@ def meminfo(path: str = "/proc/meminfo") -> dict[str, int]:
         fields = rest.split()
         values[key] = int(fields[0]) * (1024 if fields[1:] == ["kB"] else 1)
     return values
+
+
+def percpu_free(path: str = "/proc/zoneinfo") -> int:
+    """Returns the bytes of free pages that wait on per-CPU lists, which meminfo counts nowhere."""
+    counts = (line.split() for line in Path(path).read_text(encoding="ascii").splitlines())
+    return sum(int(words[1]) for words in counts if words[:1] == ["count:"]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def settle() -> None:
+    """Makes the kernel fold its per-CPU counters into meminfo and vmstat; only root can."""
+    with suppress(OSError):
+        Path("/proc/sys/vm/stat_refresh").read_bytes()
 
 
 def vmstat(names: tuple[str, ...], path: str = "/proc/vmstat") -> dict[str, int]:
