@@ -141,32 +141,25 @@ def sockets(payload_program: Path, tmp_path: Path) -> Iterator[list[Path]]:
         process.wait()
 
 
-def test_payloads_are_called_side_by_side(sockets: list[Path]) -> None:
-    """Every request is answered once and in order."""
-    requests = ["info", "fill 0 64 seed:1", "verify 0 64 seed:1"]
-    calls = [batch.Call(path.name, path, requests) for path in sockets]
-    assert batch.call_all(calls, time.monotonic() + 20) == {}
-    for call in calls:
-        assert [call.answers[0]["pages"], call.answers[1]["pages"], call.answers[2]["bad"]] == [
-            "64",
-            "64",
-            "0",
-        ]
+def test_requests_are_answered_one_after_the_other(sockets: list[Path]) -> None:
+    """Every request is answered once and in order, whatever an earlier client left behind."""
+    call = batch.Call("one", sockets[0], ["info", "fill 0 64 seed:1", "verify 0 64 seed:1"])
+    call.finish(time.monotonic() + 20)
+    assert [call.answers[0]["pages"], call.answers[1]["pages"], call.answers[2]["bad"]] == ["64", "64", "0"]
+    assert call.seconds == sorted(call.seconds)
 
 
 def test_a_request_that_is_refused_names_guest_request_and_reason(sockets: list[Path]) -> None:
-    """The other guest must still be answered."""
-    calls = [batch.Call("one", sockets[0], ["fill 0 65 zero"]), batch.Call("two", sockets[1], ["info"])]
-    failed = batch.call_all(calls, time.monotonic() + 20)
-    assert failed.keys() == {"one"}
-    assert "guest one refuses 'fill 0 65 zero': FIRST and COUNT must lie within" in failed["one"]
+    """The reader must not have to guess what the payload disliked."""
+    reason = "guest one refuses 'fill 0 65 zero': FIRST and COUNT must lie within"
+    with pytest.raises(batch.BatchError, match=reason):
+        batch.Call("one", sockets[0], ["fill 0 65 zero"]).finish(time.monotonic() + 20)
 
 
 def test_a_guest_that_ends_is_noticed(sockets: list[Path]) -> None:
     """Nobody waits for the dead until the time is up."""
-    calls = [batch.Call("one", sockets[0], ["poweroff", "info"])]
-    failed = batch.call_all(calls, time.monotonic() + 20)
-    assert "guest one ended before its payload answered 'info'" in failed["one"]
+    with pytest.raises(batch.BatchError, match="guest one ended before its payload answered 'info'"):
+        batch.Call("one", sockets[0], ["poweroff", "info"]).finish(time.monotonic() + 20)
 
 
 def test_a_guest_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) -> None:
@@ -174,9 +167,14 @@ def test_a_guest_that_says_nothing_is_not_waited_for_for_ever(tmp_path: Path) ->
     with contextlib.closing(socket.socket(socket.AF_UNIX)) as silent:
         silent.bind(str(tmp_path / "silent"))
         silent.listen()
-        calls = [batch.Call("silent", tmp_path / "silent", ["info"])]
-        failed = batch.call_all(calls, time.monotonic() + 0.2)
-    assert "did not answer in time" in failed["silent"]
+        with pytest.raises(batch.BatchError, match="silent did not answer 'info' in time"):
+            batch.Call("silent", tmp_path / "silent", ["info"]).finish(time.monotonic() + 0.2)
+
+
+def test_a_guest_without_a_port_is_an_error(tmp_path: Path) -> None:
+    """A guest that never started has no socket."""
+    with pytest.raises(batch.BatchError, match="guest one has no payload port"):
+        batch.Call("one", tmp_path / "missing", ["info"])
 
 
 def test_a_long_console_is_cut_at_its_beginning(tmp_path: Path) -> None:

@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
 import dataclasses
 import hashlib
 import json
 import os
-import re
-import selectors
 import shutil
 import socket
+import threading
 import time
 import xml.etree.ElementTree as ET
 from dataclasses import asdict, dataclass
@@ -125,8 +125,8 @@ def names(batch: str, count: int) -> list[str]:
 
 def natural(name: str) -> tuple[str, int]:
     """Returns a sort key that puts guest10 after guest9."""
-    head, digits = re.fullmatch(r"(.*?)(\d*)", name, re.DOTALL).groups()
-    return head, int(digits or 0)
+    head = name.rstrip("0123456789")
+    return head, int(name[len(head) :] or 0)
 
 
 def plan(batch: str, wanted: dict[str, str], found: dict[str, Domain], left_over: set[str]) -> Plan:
@@ -196,80 +196,63 @@ class Call:
     """Requests to the payload of one guest, the next one sent when the one before is answered."""
 
     def __init__(self, name: str, path: Path, requests: list[str]) -> None:
-        """Connects; QEMU keeps what is sent until the guest opens its port."""
+        """Connects; QEMU keeps what is sent until the guest opens its port.
+
+        Raises:
+            BatchError: Nobody listens.
+        """
         self.name = name
         self.requests = requests
         self.answers: list[dict[str, str]] = []
         self.seconds: list[float] = []
         self._buffer = b""
-        self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.connect(str(path))
-        self._send()
+        self._socket = socket.socket(socket.AF_UNIX)
+        try:
+            self._socket.connect(str(path))
+        except OSError as error:
+            self._socket.close()
+            raise BatchError(f"guest {name} has no payload port to talk to: {error}") from error
 
-    def _send(self) -> None:
-        number = len(self.answers)
-        self.socket.sendall(f"@{number} {self.requests[number]}\n".encode())
+    def finish(self, deadline: float) -> None:
+        """Sends every request and waits for its answer.
 
-    def receive(self) -> bool:
-        """Takes what has arrived; true when every request is answered.
+        Args:
+            deadline: when to give up, by time.monotonic().
 
         Raises:
-            BatchError: The guest has ended, or its payload refuses a request.
+            BatchError: The guest has ended, its payload refuses a request, or it does not answer in time.
         """
-        try:
-            data = self.socket.recv(65536)
-            finished = bool(data) and self._take(data)
-        except (ConnectionResetError, BrokenPipeError):
-            data = b""
-        if not data:
-            raise BatchError(f"guest {self.name} ended before its payload answered '{self._request}'")
-        return finished
+        with contextlib.closing(self._socket):
+            for number, request in enumerate(self.requests):
+                try:
+                    self._socket.sendall(f"@{number} {request}\n".encode())
+                    self.answers.append(self._receive(f"@{number}", request, deadline))
+                except TimeoutError:
+                    raise BatchError(
+                        f"the payload of guest {self.name} did not answer '{request}' in time: "
+                        f"raise guest_batch_timeout if its console shows that it was only slow"
+                    ) from None
+                except (ConnectionResetError, BrokenPipeError, EOFError):
+                    raise BatchError(
+                        f"guest {self.name} ended before its payload answered '{request}'"
+                    ) from None
+                self.seconds.append(time.monotonic())
 
-    def _take(self, data: bytes) -> bool:
-        *lines, self._buffer = (self._buffer + data).split(b"\n")
-        for line in lines:
-            tag, status, *words = [*line.decode(errors="replace").split(), ""]
-            if tag != f"@{len(self.answers)}":
+    def _receive(self, tag: str, request: str, deadline: float) -> dict[str, str]:
+        while True:
+            while b"\n" not in self._buffer:
+                self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
+                data = self._socket.recv(65536)
+                if not data:
+                    raise EOFError
+                self._buffer += data
+            line, _, self._buffer = self._buffer.partition(b"\n")
+            found, status, *words = [*line.decode(errors="replace").split(), ""]
+            if found != tag:
                 continue
             if status != "ok":
-                raise BatchError(
-                    f"the payload of guest {self.name} refuses '{self._request}': {' '.join(words)}"
-                )
-            self.answers.append(dict(word.split("=", 1) for word in words if "=" in word))
-            self.seconds.append(time.monotonic())
-            if len(self.answers) == len(self.requests):
-                return True
-            self._send()
-        return False
-
-    @property
-    def _request(self) -> str:
-        return self.requests[len(self.answers)]
-
-
-def call_all(calls: list[Call], deadline: float) -> dict[str, str]:
-    """Waits for the answers of all; returns what went wrong by guest."""
-    failed: dict[str, str] = {}
-    with selectors.DefaultSelector() as selector:
-        for call in calls:
-            selector.register(call.socket, selectors.EVENT_READ, call)
-        while selector.get_map() and (left := deadline - time.monotonic()) > 0:
-            for key, _ in selector.select(left):
-                try:
-                    finished = key.data.receive()
-                except BatchError as error:
-                    failed[key.data.name] = str(error)
-                    finished = True
-                if finished:
-                    selector.unregister(key.fileobj)
-        for key in selector.get_map().values():
-            failed[key.data.name] = (
-                f"the payload of guest {key.data.name} did not answer in time: raise guest_batch_timeout "
-                f"if its console shows that it was only slow"
-            )
-    for call in calls:
-        call.socket.close()
-    return failed
+                raise BatchError(f"the payload of guest {self.name} refuses '{request}': {' '.join(words)}")
+            return dict(word.split("=", 1) for word in words if "=" in word)
 
 
 class Batch:
@@ -334,7 +317,7 @@ class Batch:
             self._stop(name)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(self.directory / name)
-        self._wait({name: self._start(name) for name in self.plan.start})
+        self._bring_up_all()
         if self.described:
             self._record({name: "failed" if name in self.failed else "running" for name in self.described})
         for name in self.failed:
@@ -352,6 +335,33 @@ class Batch:
             if error.get_error_code() not in (libvirt.VIR_ERR_NO_DOMAIN, libvirt.VIR_ERR_OPERATION_INVALID):
                 raise BatchError(f"guest {name} cannot be stopped: {error}") from error
 
+    def _bring_up_all(self) -> None:
+        """Starts as many guests at a time as there are processors, and waits for all."""
+        deadline = time.monotonic() + self.parameters["timeout"]
+        starting = threading.Semaphore(os.cpu_count() or 1)
+        with concurrent.futures.ThreadPoolExecutor(max(len(self.described), 1)) as pool:
+            guests = {
+                name: pool.submit(self._bring_up, name, starting, deadline)
+                for name in sorted(self.described, key=natural)
+            }
+        for name, guest in guests.items():
+            try:
+                guest.result()
+            except BatchError as error:
+                self.failed[name] = str(error)
+
+    def _bring_up(self, name: str, starting: threading.Semaphore, deadline: float) -> None:
+        path = self.directory / name / "payload.sock"
+        if name not in self.plan.start:
+            Call(name, path, ["info"]).finish(deadline)
+            return
+        with starting:
+            begin = self._start(name)
+        call = Call(name, path, ["info", *self.parameters["workload"]])
+        call.finish(deadline)
+        pages, gpa = (int(call.answers[0][key], 0) for key in ("pages", "gpa"))
+        self._learn(name, boot_seconds=round(call.seconds[0] - begin, 2), pages=pages, gpa=gpa)
+
     def _start(self, name: str) -> float:
         xml = self.described[name][0]
         (self.directory / name).mkdir(parents=True)
@@ -362,24 +372,8 @@ class Batch:
         try:
             self.domains[name] = self.libvirt.createXML(xml, 0)
         except libvirt.libvirtError as error:
-            self.failed[name] = f"libvirt does not start guest {name}: {error}"
+            raise BatchError(f"libvirt does not start guest {name}: {error}") from error
         return begin
-
-    def _wait(self, started: dict[str, float]) -> None:
-        deadline = time.monotonic() + self.parameters["timeout"]
-        calls = []
-        for name in self.described.keys() - self.failed.keys():
-            requests = ["info"] + (self.parameters["workload"] if name in started else [])
-            try:
-                calls.append(Call(name, self.directory / name / "payload.sock", requests))
-            except OSError as error:
-                self.failed[name] = f"guest {name} has no payload port to talk to: {error}"
-        self.failed |= call_all(calls, deadline)
-        for call in calls:
-            if call.answers and call.name in started:
-                pages, gpa = (int(call.answers[0][key], 0) for key in ("pages", "gpa"))
-                seconds = round(call.seconds[0] - started[call.name], 2)
-                self._learn(call.name, boot_seconds=seconds, pages=pages, gpa=gpa)
 
     def _record(self, states: dict[str, str]) -> None:
         fields = {field.name for field in dataclasses.fields(Record)}
