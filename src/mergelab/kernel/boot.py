@@ -17,6 +17,9 @@ TRIAL = "mergelab-trial"
 _ENTRY = re.compile(
     r"^\s*(menuentry|submenu)\s.*?(?:--id|\$menuentry_id_option)\s+(['\"])(?P<id>.*?)\2.*\{\s*$"
 )
+_BOOTS = re.compile(r"Linux version |^BdsDxe: |^SeaBIOS |Welcome to GRUB!")
+"""What firmware, boot loader and kernel say first."""
+
 _GNU_BUILD_ID = 3
 _ESCAPE = re.compile(r"\x1b(?:\[[0-9;?=]*[A-Za-z]|[()][A-Z0-9]|[=>cDEHM78])")
 _COMPLAINT = re.compile(
@@ -178,12 +181,9 @@ def console_tail(console: str, release: str, lines: int = 40) -> list[str]:
     """
     text = _ESCAPE.sub("", console).replace("\r", "")
     spoken = [line for line in text.splitlines() if line.strip()]
-    starts = [number for number, line in enumerate(spoken) if "Linux version " in line]
+    starts = [number for number, line in enumerate(spoken) if _BOOTS.search(line)]
     own = [number for number in starts if f"Linux version {release} " in spoken[number]]
     if own:
         end = next((number for number in starts if number > own[-1]), len(spoken))
         spoken = spoken[own[-1] : end]
-        panics = [number for number, line in enumerate(spoken) if "end Kernel panic" in line]
-        if panics:
-            spoken = spoken[: panics[-1] + 3]
-    return spoken[-lines:]
+    return [line.rstrip() for line in spoken[-lines:]]
