@@ -11,7 +11,16 @@ from collections.abc import Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PORT_BASE = 2400  # neither a user's lab nor that of the lab tests
+
+
+def free_port_base() -> int:
+    """A base whose first port nobody has: neither a user's lab nor that of the lab tests."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1]) - 1
+
+
+PORT_BASE = free_port_base()
 
 
 def run(
