@@ -43,7 +43,7 @@ cd {root}
 agent=$!
 trap 'kill $agent; wait' EXIT
 for name in a b c d; do
-	/run/mergelab-host plain start $name --pages 2048
+	/run/mergelab-host plain start $name --pages 2304
 done
 {python} -m pytest checks/test_control.py checks/test_merge.py checks/test_unshare.py \\
 	--hosts=local:// --plain --merge-pages=2048 --host-tool=/run/mergelab-host \\
