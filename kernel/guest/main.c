@@ -117,18 +117,22 @@ static int open_port(void)
  */
 static void serve_port(struct area *area)
 {
-	struct session session = { .area = area, .fd = open_port() };
-	struct epoll_event event = { .events = EPOLLIN | EPOLLET };
-	int changes = epoll_create1(EPOLL_CLOEXEC);
+	struct session session = {
+		.area = area,
+		.fd = open_port(),
+		.changes = epoll_create1(EPOLL_CLOEXEC),
+	};
+	struct epoll_event event = { .events = EPOLLIN | EPOLLOUT | EPOLLET };
 
-	if (changes < 0 || epoll_ctl(changes, EPOLL_CTL_ADD, session.fd, &event))
+	if (session.changes < 0 ||
+	    epoll_ctl(session.changes, EPOLL_CTL_ADD, session.fd, &event))
 		die("cannot watch the port: %s", strerror(errno));
 	announce(area);
 	for (;;) {
 		serve(&session);
 		if (session.done)
 			return;
-		epoll_wait(changes, &event, 1, -1);
+		epoll_wait(session.changes, &event, 1, -1);
 	}
 }
 
@@ -167,13 +171,14 @@ static int listen_at(const char *path)
 /* Clients of a process are served one after the other, as in a guest */
 static void serve_socket(struct area *area, const char *path)
 {
-	struct session session = { .area = area };
+	struct session session = { .done = false };
 	int listener = listen_at(path);
 
 	announce(area);
 	while (!session.done) {
 		struct pollfd client = { .events = POLLIN };
 
+		session = (struct session){ .area = area, .changes = -1 };
 		session.fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 		if (session.fd < 0)
 			continue;

@@ -36,6 +36,8 @@ struct area {
  * struct session - a connection of one client after the other
  * @area: what the requests are about
  * @fd: where requests come from and answers go to; does not block
+ * @changes: for a guest's port, the epoll instance that tells when something
+ *	about @fd has changed; -1 for a socket
  * @line: a request that is not complete yet
  * @length: its bytes so far
  * @overlong: the line did not fit; all up to its end is dropped
@@ -44,6 +46,7 @@ struct area {
 struct session {
 	struct area *area;
 	int fd;
+	int changes;
 	char line[LINE_MAX_BYTES];
 	size_t length;
 	bool overlong;

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -313,13 +314,28 @@ void answer(struct area *area, char *line, char *text, size_t size, bool *done)
 		 *words ? " " : "", words);
 }
 
+/*
+ * Waits until something can be sent again; false when that will never be. A
+ * guest's port says that its client has gone also when a new one has come of
+ * which it has not been told yet, so there the answer waits for any client: by
+ * its tag, one to whom it does not belong drops it.
+ */
+static bool wait_for_room(const struct session *session)
+{
+	struct pollfd client = { .fd = session->fd, .events = POLLOUT };
+	struct epoll_event change;
+
+	if (session->changes < 0)
+		return poll(&client, 1, -1) > 0 && !(client.revents & (POLLHUP | POLLERR));
+	return epoll_wait(session->changes, &change, 1, -1) >= 0 || errno == EINTR;
+}
+
 /* Sends all of @text, or drops it when the client has gone */
 static void send_text(struct session *session, const char *text)
 {
 	size_t length = strlen(text);
 
 	while (length) {
-		struct pollfd port = { .fd = session->fd, .events = POLLOUT };
 		ssize_t sent = write(session->fd, text, length);
 
 		if (sent > 0) {
@@ -329,8 +345,7 @@ static void send_text(struct session *session, const char *text)
 		}
 		if (sent < 0 && errno == EINTR)
 			continue;
-		if (!sent || errno != EAGAIN || poll(&port, 1, -1) < 0 ||
-		    port.revents & (POLLHUP | POLLERR))
+		if (!sent || errno != EAGAIN || !wait_for_room(session))
 			return;
 	}
 }
@@ -363,11 +378,8 @@ bool serve(struct session *session)
 			continue;
 		if (got < 0 && errno == EAGAIN)
 			return true;
-		if (got <= 0) {
-			session->length = 0;
-			session->overlong = false;
+		if (got <= 0)
 			return false;
-		}
 		for (ssize_t i = 0; i < got && !session->done; i++) {
 			if (bytes[i] == '\n')
 				end_of_line(session);

@@ -4,7 +4,9 @@
 import json
 import os
 import shutil
+import socket
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 
 from mergelab.host import HostError
-from mergelab.host.payload import parse
+from mergelab.host.payload import Payload, parse
 from mergelab.hosttool import build
 
 ROOT = Path(__file__).parents[2]
@@ -144,3 +146,30 @@ def test_answers_are_read_strictly() -> None:
     for line in ("err no such page", "okay pages=1", "ok pages", ""):
         with pytest.raises(HostError):
             parse(line, "here")
+
+
+def test_answers_to_an_earlier_client_are_dropped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A client that gave up leaves half a request and answers in a port; the next must not take them."""
+    monkeypatch.setattr("mergelab.host.guests.STATE_DIR", tmp_path)
+    home = tmp_path / "guests" / "a"
+    home.mkdir(parents=True)
+    received = bytearray()
+
+    def port(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.sendall(b"ok bad=7\n@0dd.1 ok bad=8\n")
+            while received.count(b"\n") < 2:
+                received.extend(client.recv(100))
+            tag = received.split(b"\n")[1].split()[0]
+            client.sendall(b"@0dd.2 ok bad=9\n" + tag + b" ok bad=0\n")
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(home / "payload.sock"))
+        listener.listen()
+        thread = threading.Thread(target=port, args=[listener])
+        thread.start()
+        with Payload("a", timeout=10) as payload:
+            assert payload.call("verify 0 1 zero") == {"bad": 0}
+        thread.join()
+    assert received.startswith(b"\n@"), "half a request of the earlier client was not closed"

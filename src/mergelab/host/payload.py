@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """Client of the payload's line protocol, and the life of a payload that runs as a plain process.
 
-One request, one answer (docs/architecture.md, "The payload's protocol"). The port carries no numbers, so a
-client first asks `info` until it is answered: an answer that an earlier, interrupted client left behind is
-dropped by that.
+One request, one answer (docs/architecture.md, "The payload's protocol"). A guest's port stays open while its
+clients come and go, so what an earlier, interrupted client left behind may still be in it: half a request,
+which the first line end closes, and answers, which lack the tag of this client's request and are dropped.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import signal
 import socket
 import time
@@ -32,23 +33,25 @@ class Payload:
     """A connection to the payload of one guest or plain process; use it in a `with` statement."""
 
     def __init__(self, name: str, timeout: float) -> None:
-        """Connects and drops stale answers.
+        """Connects.
 
         Args:
             name: guest or plain process.
             timeout: seconds for each answer.
 
         Raises:
-            HostError: Nothing listens, or `info` is not answered in time.
+            HostError: Nothing listens.
         """
         self.name = name
         self.timeout = timeout
         self._buffer = b""
+        self._client = secrets.token_hex(4)
+        self._sent = 0
         path = directory(name) / "payload.sock"
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._socket.settimeout(timeout)
         try:
-            self._greet(path)
+            self._connect(path)
         except BaseException:
             self._socket.close()
             raise
@@ -69,32 +72,39 @@ class Payload:
         Raises:
             HostError: The payload answered `err`, not in time, or went away.
         """
-        self._send(request)
+        tag = self._send(request)
         if request.strip() == "poweroff":
-            return self._last_words()
-        return parse(self._receive(request), f"{self.name}: {request}")
+            return self._last_words(tag)
+        return parse(self._receive(tag, request), f"{self.name}: {request}")
 
-    def _greet(self, path: Path) -> None:
+    def _connect(self, path: Path) -> None:
         try:
             self._socket.connect(str(path))
         except FileNotFoundError:
             raise HostError(f"{self.name} has no payload socket ({path}): start it first") from None
         except (ConnectionRefusedError, TimeoutError) as error:
             raise HostError(f"nobody answers on {path} ({error}): see {self.name}'s console.log") from None
-        self._send("info")
-        while not self._receive("info").startswith("ok proto="):
-            pass
 
-    def _send(self, request: str) -> None:
+    def _send(self, request: str) -> str:
         if "\n" in request or not request.isascii():
             raise HostError(f"'{request}' is not one line of ASCII")
+        self._sent += 1
+        tag = f"@{self._client}.{self._sent}"
+        close = "\n" if self._sent == 1 else ""
         try:
-            self._socket.sendall(request.encode("ascii") + b"\n")
+            self._socket.sendall(f"{close}{tag} {request}\n".encode("ascii"))
         except OSError as error:
             raise HostError(f"{self.name} does not take '{request}': {error}") from None
+        return tag
 
-    def _receive(self, request: str) -> str:
+    def _receive(self, tag: str, request: str) -> str:
         deadline = time.monotonic() + self.timeout
+        while True:
+            mine, _, answer = self._line(request, deadline).partition(" ")
+            if mine == tag:
+                return answer
+
+    def _line(self, request: str, deadline: float) -> str:
         while b"\n" not in self._buffer:
             self._socket.settimeout(max(deadline - time.monotonic(), 0.001))
             try:
@@ -111,9 +121,9 @@ class Payload:
         line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode("ascii", errors="replace").strip()
 
-    def _last_words(self) -> Answer:
+    def _last_words(self, tag: str) -> Answer:
         with contextlib.suppress(HostError):  # it may be gone before it can answer, which is what was asked
-            self._receive("poweroff")
+            self._receive(tag, "poweroff")
         return {}
 
 
