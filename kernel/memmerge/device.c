@@ -126,8 +126,8 @@ static int mmg_remove_region(struct mmg_domain *domain,
 	if (!region)
 		err = -ENOENT;
 	else if (arg->flags & MEMMERGE_REMOVE_UNMERGE)
-		err = mmg_unmerge_range(domain, region->mm, region->start,
-					region->end, &pages);
+		err = mmg_unmerge_range(region, region->start, region->end,
+					&pages);
 	/* Not removed when it could not be unmerged: try again. */
 	if (!err)
 		mmg_domain_remove_region(region);
@@ -135,14 +135,33 @@ static int mmg_remove_region(struct mmg_domain *domain,
 	return err;
 }
 
-/* Scan [start, end) of a region, giving way to others after each chunk. */
-static int mmg_scan_now(struct mmg_domain *domain, u64 id, u64 start, u64 end,
-			struct mmg_pass *sum)
+/* What is done to a range of a region that lies in one chunk. */
+typedef int (*mmg_step)(struct mmg_region *region, unsigned long start,
+			unsigned long end, struct mmg_pass *pass);
+
+static int mmg_scan_step(struct mmg_region *region, unsigned long start,
+			 unsigned long end, struct mmg_pass *pass)
+{
+	return mmg_scan_range(region, start, end, false, pass);
+}
+
+static int mmg_unmerge_step(struct mmg_region *region, unsigned long start,
+			    unsigned long end, struct mmg_pass *pass)
+{
+	int err = mmg_unmerge_range(region, start, end, &pass->merged);
+
+	if (!err)
+		pass->scanned += (end - start) >> PAGE_SHIFT;
+	return err;
+}
+
+/* Do @step to [start, end) of a region, giving way to others after each. */
+static int mmg_walk(struct mmg_domain *domain, u64 id, u64 start, u64 end,
+		    mmg_step step, struct mmg_pass *sum)
 {
 	struct mmg_pass pass = {};
 	struct mmg_region *region;
 	unsigned int i;
-	bool whole = false;
 	int err = 0;
 	u64 pos;
 
@@ -151,17 +170,13 @@ static int mmg_scan_now(struct mmg_domain *domain, u64 id, u64 start, u64 end,
 
 		mutex_lock(&domain->lock);
 		region = mmg_domain_region(domain, id);
-		if (region) {
-			whole = start == region->start && end == region->end;
-			err = mmg_scan_range(region, pos, stop, false, &pass);
-			if (!err && whole && stop == end)
-				mmg_region_pass(region, &pass);
-		} else {
-			err = -ENOENT;
-		}
+		err = region ? step(region, pos, stop, &pass) : -ENOENT;
+		if (!err && step == mmg_scan_step && stop == region->end &&
+		    start == region->start)
+			mmg_region_pass(region, &pass);
 		mutex_unlock(&domain->lock);
 
-		if (fatal_signal_pending(current))
+		if (!err && fatal_signal_pending(current))
 			err = -EINTR;
 		pos = stop;
 	}
@@ -170,31 +185,6 @@ static int mmg_scan_now(struct mmg_domain *domain, u64 id, u64 start, u64 end,
 	sum->zeroed += pass.zeroed;
 	for (i = 0; i < MMG_NR_SKIPS; i++)
 		sum->skip[i] += pass.skip[i];
-	return err;
-}
-
-static int mmg_unmerge_now(struct mmg_domain *domain, u64 id, u64 start,
-			   u64 end, struct mmg_pass *sum)
-{
-	struct mmg_region *region;
-	int err = 0;
-	u64 pos;
-
-	for (pos = start; pos < end && !err; cond_resched()) {
-		u64 stop = min_t(u64, end, ALIGN_DOWN(pos, PMD_SIZE) + PMD_SIZE);
-
-		mutex_lock(&domain->lock);
-		region = mmg_domain_region(domain, id);
-		if (region)
-			err = mmg_unmerge_range(domain, region->mm, pos, stop,
-						&sum->merged);
-		else
-			err = -ENOENT;
-		mutex_unlock(&domain->lock);
-		if (!err)
-			sum->scanned += (stop - pos) >> PAGE_SHIFT;
-		pos = stop;
-	}
 	return err;
 }
 
@@ -220,8 +210,7 @@ static bool mmg_next_region(struct mmg_domain *domain, u64 *id, u64 *start,
 }
 
 static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
-			  int (*work)(struct mmg_domain *domain, u64 id,
-				      u64 start, u64 end, struct mmg_pass *sum))
+			  mmg_step step)
 {
 	u64 id, start, end;
 	struct mmg_pass pass = {};
@@ -237,11 +226,11 @@ static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
 		id = 0;
 		/* A region that went away meanwhile is no error here. */
 		while (!err && mmg_next_region(domain, &id, &start, &end)) {
-			err = work(domain, id, start, end, &pass);
+			err = mmg_walk(domain, id, start, end, step, &pass);
 			if (err == -ENOENT || err == -ESRCH)
 				err = 0;
 		}
-		if (!err && work == mmg_scan_now) {
+		if (!err && step == mmg_scan_step) {
 			mutex_lock(&domain->lock);
 			domain->passes++;
 			mutex_unlock(&domain->lock);
@@ -261,7 +250,7 @@ static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
 			start = arg->start;
 			end = start + arg->length;
 		}
-		err = work(domain, id, start, end, &pass);
+		err = mmg_walk(domain, id, start, end, step, &pass);
 	}
 
 	arg->scanned = pass.scanned;
@@ -280,7 +269,8 @@ static void mmg_stat_region(struct memmerge_stat *arg,
 
 	arg->regions++;
 	arg->pages_registered += (region->end - region->start) >> PAGE_SHIFT;
-	arg->pages_mapped_shared += region->nr[MMG_SHARED];
+	arg->pages_mapped_shared += region->nr[MMG_SHARED] +
+				    region->nr[MMG_MAPPED];
 	arg->pages_mapped_zero += region->nr[MMG_ZERO];
 	arg->pages_unshared += region->nr[MMG_INDEXED];
 	arg->pages_volatile += region->nr_changed;
@@ -294,6 +284,8 @@ static void mmg_stat_region(struct memmerge_stat *arg,
 	arg->skip_foreign += skip[MMG_SKIP_FOREIGN];
 	arg->skip_busy += skip[MMG_SKIP_BUSY];
 	arg->skip_nomem += skip[MMG_SKIP_NOMEM];
+	arg->skip_swapped += skip[MMG_SKIP_SWAPPED];
+	arg->skip_crowded += skip[MMG_SKIP_CROWDED];
 	arg->metadata_bytes += mmg_region_metadata(region);
 }
 
@@ -334,7 +326,6 @@ static int mmg_stat(struct mmg_domain *domain, struct memmerge_stat *arg)
 		stat.metadata_bytes = mmg_domain_metadata(domain);
 		mmg_shared_count(domain, &stat.pages_shared,
 				 &stat.pages_sharing);
-		stat.pages_unswappable = stat.pages_shared;
 		stat.unshare_demand = stat.pages_sharing << PAGE_SHIFT;
 	}
 	mutex_unlock(&domain->lock);
@@ -351,26 +342,28 @@ static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 		struct memmerge_scan scan;
 		struct memmerge_stat stat;
 	} arg;
-	size_t size;
+	size_t size, first;
 	int err, err2;
 
 	switch (cmd) {
 	case MEMMERGE_ADD_REGION:
 	case MEMMERGE_REMOVE_REGION:
 		size = sizeof(arg.region);
+		first = size;
 		break;
 	case MEMMERGE_SCAN:
 	case MEMMERGE_UNMERGE:
 		size = sizeof(arg.scan);
+		first = size;
 		break;
 	case MEMMERGE_STAT:
 		size = sizeof(arg.stat);
+		first = MEMMERGE_STAT_SIZE_VER0;
 		break;
 	default:
 		return -ENOTTY;
 	}
-	/* All structs are in their first version. */
-	err = mmg_get_arg(&arg, size, size, uarg);
+	err = mmg_get_arg(&arg, size, first, uarg);
 	if (err)
 		return err;
 
@@ -384,10 +377,10 @@ static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 	case MEMMERGE_SCAN:
 		/* Their references to a page would look like pins. */
 		lru_add_drain_all();
-		err = mmg_each_range(domain, &arg.scan, mmg_scan_now);
+		err = mmg_each_range(domain, &arg.scan, mmg_scan_step);
 		break;
 	case MEMMERGE_UNMERGE:
-		err = mmg_each_range(domain, &arg.scan, mmg_unmerge_now);
+		err = mmg_each_range(domain, &arg.scan, mmg_unmerge_step);
 		break;
 	case MEMMERGE_STAT:
 		err = mmg_stat(domain, &arg.stat);

@@ -3,14 +3,14 @@
  * memmerge - domains: what may be merged with what
  *
  * A domain lives as long as its file is open. When the file is closed while
- * shared pages are still mapped, the domain stays on, closed: without an
- * index, not scanned, only there to know its shared pages and the ranges in
- * which they are, until the last of them is gone. It then also holds a
- * reference to the module.
+ * there are shared pages, the domain stays on, closed: without an index, not
+ * scanned, only there to know its shared pages, their reverse map and the
+ * ranges in which they are, until the last of them is gone. It then also holds
+ * a reference to the module.
  *
- * mmg_domains_lock protects the list of domains; the list of regions of a
- * domain is changed under both that and domain->lock, so either is enough to
- * read it.
+ * mmg_domains_lock protects the list of domains, which a domain leaves with
+ * its last reference; the list of regions of a domain is changed under both
+ * that and domain->lock, so either is enough to read it.
  */
 #include <linux/module.h>
 #include <linux/random.h>
@@ -131,6 +131,9 @@ static void mmg_domain_release(struct kref *ref)
 {
 	struct mmg_domain *domain = container_of(ref, struct mmg_domain, ref);
 
+	list_del(&domain->node);
+	mutex_unlock(&mmg_domains_lock);
+
 	mmg_index_destroy(&domain->index);
 	mmg_shared_destroy(domain);
 	kvfree(domain->batch);
@@ -143,15 +146,14 @@ static void mmg_domain_release(struct kref *ref)
  */
 void mmg_domain_put(struct mmg_domain *domain)
 {
-	kref_put(&domain->ref, mmg_domain_release);
+	kref_put_mutex(&domain->ref, mmg_domain_release, &mmg_domains_lock);
 }
 
 /**
  * mmg_domain_next - go through all domains
  * @domain: the last one, whose reference is given up, or NULL to begin
  *
- * Return: the next domain with a reference, or NULL behind the last. One that
- * left the list meanwhile ends the walk.
+ * Return: the next domain with a reference, or NULL behind the last.
  */
 struct mmg_domain *mmg_domain_next(struct mmg_domain *domain)
 {
@@ -159,12 +161,7 @@ struct mmg_domain *mmg_domain_next(struct mmg_domain *domain)
 	struct list_head *pos;
 
 	mutex_lock(&mmg_domains_lock);
-	if (!domain)
-		pos = mmg_domains.next;
-	else if (!list_empty(&domain->node))
-		pos = domain->node.next;
-	else
-		pos = &mmg_domains;
+	pos = domain ? domain->node.next : mmg_domains.next;
 	if (pos != &mmg_domains) {
 		next = list_entry(pos, struct mmg_domain, node);
 		kref_get(&next->ref);
@@ -244,9 +241,9 @@ void mmg_domain_remove_region(struct mmg_region *region)
  * mmg_domain_tidy - let go of what is no longer needed
  * @domain: whose lock is held
  *
- * Regions of processes that have exited go, shared pages that nothing maps
- * any more, and, once it is closed and the last shared page is gone, the
- * domain itself. The caller's own reference keeps the structure.
+ * Regions of processes that have exited go, what only the reverse map needed
+ * and it needs no longer, and, once it is closed and the last shared page is
+ * gone, the domain itself. The caller's own reference keeps the structure.
  *
  * Return: whether that has happened now: the caller gives up the reference
  * that the open file had.
@@ -254,25 +251,18 @@ void mmg_domain_remove_region(struct mmg_region *region)
 bool mmg_domain_tidy(struct mmg_domain *domain)
 {
 	struct mmg_region *region, *next;
-	bool count = domain->closed;
-	u64 shared, sharing;
 
-	list_for_each_entry_safe(region, next, &domain->regions, list) {
-		if (atomic_read(&region->mm->mm_users))
-			continue;
-		mmg_domain_remove_region(region);
-		count = true;
-	}
-	if (count)
-		mmg_shared_count(domain, &shared, &sharing);
-	if (!domain->closed || shared || list_empty(&domain->node))
+	list_for_each_entry_safe(region, next, &domain->regions, list)
+		if (!atomic_read(&region->mm->mm_users))
+			mmg_domain_remove_region(region);
+	if (domain->closed || domain->nr_detached)
+		mmg_shared_tidy(domain);
+	if (!domain->closed || domain->nr_shared || domain->ended)
 		return false;
 
 	list_for_each_entry_safe(region, next, &domain->regions, list)
 		mmg_domain_remove_region(region);
-	mutex_lock(&mmg_domains_lock);
-	list_del_init(&domain->node);
-	mutex_unlock(&mmg_domains_lock);
+	domain->ended = true;
 	return true;
 }
 
@@ -330,7 +320,8 @@ unsigned long mmg_domain_metadata(struct mmg_domain *domain)
 {
 	unsigned long bytes = sizeof(*domain) + sizeof(*domain->batch) +
 			      (sizeof(u32) << domain->index.bits) +
-			      domain->nr_shared * sizeof(struct mmg_shared);
+			      domain->nr_shared * sizeof(struct mmg_shared) +
+			      domain->nr_detached * MMG_CHUNK_BYTES;
 	struct mmg_region *region;
 
 	list_for_each_entry(region, &domain->regions, list)

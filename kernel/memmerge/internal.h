@@ -6,15 +6,27 @@
  * cut into chunks, one for each page table; a chunk has one entry per page,
  * which remembers the hash of the page's content. The index of the domain
  * finds an entry by hash. Two pages of equal content are made to map one
- * shared page, which the domain finds by hash as well.
+ * shared page, which the domain finds by hash as well. The entries of a shared
+ * page's mappings are on its chain: that is its reverse map.
  *
  *	device, sysfs, scanner		interface: who asks
  *	domain, region, scan		policy: which pages, and what about them
- *	merge, shared, index		mechanism: page tables, pages, hash table
+ *	merge, shared, rmap, index	mechanism: page tables, pages, reverse
+ *					map, hash table
  *
  * Lock order: domain->lock, then either mmg_domains_lock, or mmap_lock of one
- * mm (for read, never of two at a time), then the folio lock, then the page
- * table lock. Everything of a domain is protected by its lock unless stated.
+ * mm (for read, never of two at a time), then folio locks (the second one by
+ * trylock), then either the lock of an anon_vma or the page table lock.
+ * Everything of a domain is protected by its lock unless stated.
+ *
+ * mm calls the engine with a folio locked and nothing else of the engine's, to
+ * walk a chain, so a chain is changed under both domain->lock and the lock of
+ * its folio. Nobody waits for domain->lock who holds a folio lock.
+ *
+ * An exit needs no lock of ours: page tables are only looked at with a user's
+ * reference to the mm (mmget_not_zero()), so exit_mmap() comes either before
+ * that or after it. What remains of an exited process is on chains, and a
+ * chain may name places that nothing maps any more.
  */
 #ifndef _MEMMERGE_INTERNAL_H
 #define _MEMMERGE_INTERNAL_H
@@ -39,7 +51,13 @@
  * @MMG_NONE: nothing: not there, not eligible, or not seen yet
  * @MMG_SEEN: its hash is known, but the page is not in the index
  * @MMG_INDEXED: the index finds it by its hash; waits for an equal
- * @MMG_SHARED: mapped a shared page of this domain when last looked at
+ * @MMG_SHARED: on the chain of a shared page, which it mapped when last looked
+ *	at
+ * @MMG_KEPT: on the chain of a shared page, which it was not seen to map when
+ *	last looked at; but a forked or moved mapping needs the place, or the
+ *	mapping may come back from the swap cache
+ * @MMG_MAPPED: mapped a shared page of this domain when last looked at, and is
+ *	on no chain: inherited by fork(), moved there, or the page is gone since
  * @MMG_ZERO: mapped the zero page, put there by merging
  * @MMG_NR_STATES: their number
  */
@@ -48,13 +66,15 @@ enum mmg_state {
 	MMG_SEEN,
 	MMG_INDEXED,
 	MMG_SHARED,
+	MMG_KEPT,
+	MMG_MAPPED,
 	MMG_ZERO,
 	MMG_NR_STATES
 };
 
 /**
  * enum mmg_skip - why a page is not merged
- * @MMG_SKIP_ABSENT: never touched, or swapped out
+ * @MMG_SKIP_ABSENT: never touched
  * @MMG_SKIP_FILE: not anonymous
  * @MMG_SKIP_HUGETLB: hugetlb mapping
  * @MMG_SKIP_SPECIAL: device or other special mapping, or a poisoned page
@@ -62,8 +82,12 @@ enum mmg_state {
  * @MMG_SKIP_GUARDED: watched by userfaultfd
  * @MMG_SKIP_HUGE: in a huge page that could not be split
  * @MMG_SKIP_FOREIGN: merged by KSM or in another domain
- * @MMG_SKIP_BUSY: pinned, under I/O, locked, or written meanwhile
- * @MMG_SKIP_NOMEM: no memory for the shared page
+ * @MMG_SKIP_BUSY: pinned, under I/O, locked, moving, or written meanwhile; or
+ *	written while a forked or moved mapping still needs its place
+ * @MMG_SKIP_NOMEM: no memory to describe the shared page
+ * @MMG_SKIP_SWAPPED: swapped out
+ * @MMG_SKIP_CROWDED: the page table has merged pages of MMG_CHUNK_PLACES other
+ *	origins
  * @MMG_NR_SKIPS: their number
  */
 enum mmg_skip {
@@ -77,42 +101,85 @@ enum mmg_skip {
 	MMG_SKIP_FOREIGN,
 	MMG_SKIP_BUSY,
 	MMG_SKIP_NOMEM,
+	MMG_SKIP_SWAPPED,
+	MMG_SKIP_CROWDED,
 	MMG_NR_SKIPS
 };
 
 /**
  * struct mmg_entry - one page of a region, 16 bytes
- * @hash: of the page's content when last read
- * @next: id of the next entry in the index's bucket, or MMG_NIL
+ * @hash: of the page's content when last read; unless the entry is on a chain
+ * @shared: on a chain: id of the shared page
+ * @prev: on a chain: id of the entry before this one, or MMG_NIL
+ * @next: id of the next entry on the chain, or in the index's bucket, or
+ *	MMG_NIL
  * @state: enum mmg_state
+ * @place: on a chain: which of the chunk's places the mapping was made in
  * @changed: the content differed between the last two reads
  * @breaks: how often sharing of this page did not last, at most MMG_MAX_BREAKS
  * @wait: passes of the scanner for which the page is left alone
+ *
+ * An entry is either in the index, or on a chain, or neither.
  */
 struct mmg_entry {
-	u64 hash;
+	union {
+		u64 hash;
+		struct {
+			u32 shared;
+			u32 prev;
+		};
+	};
 	u32 next;
 	u8 state;
-	u8 changed;
-	u8 breaks;
+	u8 place;
+	u8 changed : 1;
+	u8 breaks : 7;
 	u8 wait;
 };
 
 static_assert(sizeof(struct mmg_entry) == 16);
 
+static inline bool mmg_entry_chained(const struct mmg_entry *entry)
+{
+	return entry->state == MMG_SHARED || entry->state == MMG_KEPT;
+}
+
+/**
+ * struct mmg_place - where mappings of the pages of a chunk are found
+ * @anon_vma: in whose vmas, with a reference while there are users
+ * @shift: page offset in them, less page number of the address
+ * @users: entries on chains that name this place
+ */
+struct mmg_place {
+	struct anon_vma *anon_vma;
+	unsigned long shift;
+	unsigned int users;
+};
+
+/* One, but for forks, moves and several vmas in the range of a page table. */
+#define MMG_CHUNK_PLACES	4
+
 /**
  * struct mmg_chunk - the entries of the pages of one page table
- * @region: that it belongs to
+ * @region: that it belongs to; NULL when the region has been forgotten and the
+ *	chunk is only there because some of its entries are on chains
  * @start: address of the first entry's page, PMD aligned
  * @id: number of the chunk in its domain
+ * @chained: entries on chains
  * @entries: MMG_CHUNK_PAGES of them
+ * @places: that its entries on chains name
  */
 struct mmg_chunk {
 	struct mmg_region *region;
 	unsigned long start;
 	u32 id;
+	u32 chained;
 	struct mmg_entry *entries;
+	struct mmg_place places[MMG_CHUNK_PLACES];
 };
+
+#define MMG_CHUNK_BYTES		(sizeof(struct mmg_chunk) + \
+				 MMG_CHUNK_PAGES * sizeof(struct mmg_entry))
 
 /**
  * struct mmg_index - finds entries by hash
@@ -131,22 +198,31 @@ struct mmg_index {
 };
 
 /**
- * struct mmg_shared - a shared page
+ * struct mmg_shared - describes a shared page
  * @owner: marks the page as ours, see folio_merge_owner()
- * @page: the page; the engine holds one reference to it
+ * @folio: the page, to which the engine holds no reference: it is ours as long
+ *	as it points back to @owner; changed by mm under the folio lock
  * @hash: of its content, with the domain's key
  * @link: in @domain->shared
- * @list: in @domain->shared_list
  * @domain: that it belongs to
+ * @id: number of the shared page in its domain
+ * @first: id of the first entry on the chain, or MMG_NIL
+ * @count: entries on the chain
+ * @copies: being unmerged: swap-in makes copies
  */
 struct mmg_shared {
 	struct merge_owner owner;
-	struct page *page;
+	struct folio *folio;
 	u64 hash;
 	struct rhlist_head link;
-	struct list_head list;
 	struct mmg_domain *domain;
+	u32 id;
+	u32 first;
+	u32 count;
+	bool copies;
 };
+
+static_assert(sizeof(struct mmg_shared) == 64);
 
 /**
  * struct mmg_pass - what one scan did
@@ -220,12 +296,27 @@ struct mmg_region {
 };
 
 /**
+ * enum mmg_saw - what a scan saw at an address, beside every enum mmg_skip
+ * @MMG_SAW_PAGE: a page that may be merged
+ * @MMG_SAW_SHARED: a shared page of the domain
+ * @MMG_SAW_ZERO: the zero page, put there by merging
+ */
+enum mmg_saw {
+	MMG_SAW_PAGE = MMG_NR_SKIPS,
+	MMG_SAW_SHARED,
+	MMG_SAW_ZERO,
+};
+
+/**
  * struct mmg_batch - pages of one chunk on their way through a scan
- * @pages: page to look at, with a reference, or NULL
- * @hash: of its content
- * @zero: it is all zero
+ * @saw: what is there: enum mmg_skip or enum mmg_saw
+ * @pages: MMG_SAW_PAGE: the page, with a reference until it has been read
+ * @hash: MMG_SAW_PAGE: of its content, 0 if @zero; MMG_SAW_SHARED: number of
+ *	the shared page
+ * @zero: MMG_SAW_PAGE: it is all zero and shall map the zero page
  */
 struct mmg_batch {
+	u8 saw[MMG_CHUNK_PAGES];
 	struct page *pages[MMG_CHUNK_PAGES];
 	u64 hash[MMG_CHUNK_PAGES];
 	bool zero[MMG_CHUNK_PAGES];
@@ -236,12 +327,16 @@ struct mmg_batch {
  * @ref: the open file, and whoever works on the domain
  * @node: in mmg_domains
  * @lock: see the lock order above
- * @closed: the file is gone; lives on while a shared page is mapped
+ * @closed: the file is gone; lives on while there is a shared page
+ * @ended: and now there is none; nothing is left but references to it
  * @key: of the hash
  * @index: of pages that wait for an equal
  * @shared: shared pages by hash
- * @shared_list: all shared pages
- * @nr_shared: their number
+ * @shared_ids: all shared pages by number
+ * @nr_shared: how many descriptions of shared pages there are
+ * @tidied: number of the shared page with which tidying goes on
+ * @tidies: how often tidying has come round
+ * @nr_detached: chunks without region
  * @regions: in the order they were added
  * @next_id: number of the next region
  * @nr_pages: pages in all regions
@@ -255,11 +350,15 @@ struct mmg_domain {
 	struct list_head node;
 	struct mutex lock;
 	bool closed;
+	bool ended;
 	u64 key;
 	struct mmg_index index;
 	struct rhltable shared;
-	struct list_head shared_list;
+	struct xarray shared_ids;
 	unsigned long nr_shared;
+	unsigned long tidied;
+	unsigned int tidies;
+	unsigned long nr_detached;
 	struct list_head regions;
 	u64 next_id;
 	unsigned long nr_pages;
@@ -307,6 +406,9 @@ struct mmg_region *mmg_region_new(struct mmg_domain *domain,
 				  unsigned long length);
 void mmg_region_free(struct mmg_region *region);
 void mmg_region_forget(struct mmg_region *region);
+void mmg_region_unmerged(struct mmg_region *region, unsigned long start,
+			 unsigned long end);
+void mmg_chunk_free(struct mmg_domain *domain, struct mmg_chunk *chunk);
 struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 				   unsigned long addr);
 void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
@@ -322,13 +424,13 @@ int mmg_scan_range(struct mmg_region *region, unsigned long start,
 
 /* merge.c */
 enum mmg_skip mmg_vma_skip(struct vm_area_struct *vma);
-int mmg_merge_shared(struct mmg_region *region, unsigned long addr,
+int mmg_merge_shared(struct mmg_chunk *chunk, unsigned int slot,
 		     struct mmg_shared *shared);
-int mmg_merge_zero(struct mmg_region *region, unsigned long addr);
-int mmg_merge_first(struct mmg_region *region, unsigned long addr,
+int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot);
+int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 		    struct mmg_shared *shared);
-int mmg_unmerge_range(struct mmg_domain *domain, struct mm_struct *mm,
-		      unsigned long start, unsigned long end, u64 *pages);
+int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
+		      unsigned long end, u64 *pages);
 
 /* shared.c */
 int mmg_shared_init(struct mmg_domain *domain);
@@ -337,10 +439,31 @@ struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash);
 struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash);
 void mmg_shared_add(struct mmg_shared *shared);
 void mmg_shared_free(struct mmg_shared *shared);
+struct mmg_shared *mmg_shared_by_id(struct mmg_domain *domain, u32 id);
 struct mmg_shared *mmg_page_shared(struct page *page);
+bool mmg_folio_is(struct folio *folio, const struct mmg_shared *shared);
+struct folio *mmg_shared_get(struct mmg_shared *shared);
+struct folio *mmg_shared_lock(struct mmg_shared *shared);
+void mmg_shared_unlock(struct mmg_shared *shared, struct folio *folio);
 void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing);
-int mmg_shared_cache_create(void);
-void mmg_shared_cache_destroy(void);
+void mmg_shared_tidy(struct mmg_domain *domain);
+int mmg_shared_start(void);
+void mmg_shared_stop(void);
+
+/* rmap.c */
+enum mmg_left {
+	MMG_STAYS,
+	MMG_LEFT,
+	MMG_GONE
+};
+
+bool mmg_rmap_link(struct mmg_shared *shared, struct mmg_chunk *chunk,
+		   unsigned int slot, struct anon_vma *anon_vma, pgoff_t pgoff);
+void mmg_rmap_unlink(struct mmg_shared *shared, u32 id, enum mmg_state state);
+enum mmg_left mmg_rmap_leave(struct mmg_chunk *chunk, unsigned int slot);
+void mmg_rmap_prune(struct mmg_shared *shared, struct folio *folio);
+bool mmg_rmap_next_place(const struct merge_owner *owner,
+			 struct merge_place *place);
 
 /* index.c */
 int mmg_index_init(struct mmg_index *index);

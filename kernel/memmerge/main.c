@@ -15,13 +15,13 @@ static int __init memmerge_init(void)
 {
 	int err;
 
-	err = mmg_shared_cache_create();
+	err = mmg_shared_start();
 	if (err)
 		return err;
 
 	err = mmg_scanner_start();
 	if (err)
-		goto err_cache;
+		goto err_shared;
 
 	err = mmg_sysfs_create();
 	if (err)
@@ -37,21 +37,22 @@ err_sysfs:
 	mmg_sysfs_remove();
 err_scanner:
 	mmg_scanner_stop();
-err_cache:
-	mmg_shared_cache_destroy();
+err_shared:
+	mmg_shared_stop();
 	return err;
 }
 
 /*
- * An open domain, and a closed one with a shared page still mapped, hold a
- * reference to the module: nothing is left to undo but what init did.
+ * An open domain, and a closed one with a shared page, hold a reference to the
+ * module: no page is left about which mm could ask it, see shared.c, and
+ * nothing to undo but what init did.
  */
 static void __exit memmerge_exit(void)
 {
 	mmg_device_unregister();
 	mmg_sysfs_remove();
 	mmg_scanner_stop();
-	mmg_shared_cache_destroy();
+	mmg_shared_stop();
 }
 
 module_init(memmerge_init);

@@ -81,7 +81,7 @@ struct memmerge_scan {
  * @pages_sharing: domain only: further mappings of them, which is the number
  *	of pages saved, exact at this moment (forked children count too)
  * @pages_unswappable: domain only: pages that reclaim cannot take because
- *	they are merged; in this version all of @pages_shared
+ *	they are merged; always 0
  * @pages_mapped_shared: pages that mapped a merged page when last scanned
  * @pages_mapped_zero: pages that mapped the zero page when last scanned
  * @pages_unshared: pages in the index that found no equal
@@ -92,7 +92,7 @@ struct memmerge_scan {
  * @merged: since then: pages made to map a merged page
  * @zeroed: since then: pages made to map the zero page
  * @unshared: since then: merged pages found to have been written
- * @skip_absent: last pass: no page there (never touched, or swapped out)
+ * @skip_absent: last pass: no page there
  * @skip_file: last pass: not anonymous memory (shared or file mapping)
  * @skip_hugetlb: last pass: hugetlb mapping
  * @skip_special: last pass: device or other special mapping
@@ -100,11 +100,15 @@ struct memmerge_scan {
  * @skip_guarded: last pass: userfaultfd write protection or soft-dirty
  * @skip_huge: last pass: part of a transparent huge page
  * @skip_foreign: last pass: merged by another engine (KSM)
- * @skip_busy: last pass: pinned, under I/O, locked, or written while merging
+ * @skip_busy: last pass: pinned, under I/O, locked, or written while merging;
+ *	or written while a forked child still maps the merged page
  * @skip_nomem: last pass: no memory for the merge
  * @unshare_demand: domain only: bytes it would take to unshare everything
  * @metadata_bytes: bytes of the engine's own memory
  * @cpu_ns: nanoseconds of CPU spent scanning
+ * @skip_swapped: last pass: swapped out
+ * @skip_crowded: last pass: the pages of its page table come from too many
+ *	processes by fork(), or places by mremap()
  *
  * Skip counters say why a page of the region is not merged.
  */
@@ -139,7 +143,12 @@ struct memmerge_stat {
 	__u64 unshare_demand;
 	__u64 metadata_bytes;
 	__u64 cpu_ns;
+	__u64 skip_swapped;
+	__u64 skip_crowded;
 };
+
+/* The first version ended with @cpu_ns. */
+#define MEMMERGE_STAT_SIZE_VER0	232
 
 #define MEMMERGE_IOC_MAGIC	0xBE
 /* The number does not encode a size: the argument's first member does. */

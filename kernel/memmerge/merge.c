@@ -10,9 +10,11 @@
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
 #include <linux/hugetlb.h>
+#include <linux/pagemap.h>
 #include <linux/pagewalk.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/swap.h>
 #include <linux/userfaultfd_k.h>
 #include <linux/xxhash.h>
 
@@ -66,18 +68,36 @@ static void mmg_target_end(struct mmg_target *t)
 	mmput_async(t->mm);
 }
 
+/* Why a page of KSM kind is not merged: it is ours already, or another's. */
+static enum mmg_skip mmg_merged_skip(struct mmg_domain *domain,
+				     struct page *page)
+{
+	struct mmg_shared *shared = mmg_page_shared(page);
+
+	return shared && shared->domain == domain ? MMG_SKIP_BUSY :
+						    MMG_SKIP_FOREIGN;
+}
+
+/* Nobody but mappings, the swap cache and us has a reference. */
+static bool mmg_unreferenced(struct folio *folio)
+{
+	return folio_ref_count(folio) == folio_mapcount(folio) + 1 +
+					 folio_test_swapcache(folio);
+}
+
 /*
- * Find the page at @addr once more and make it read-only. Returns 0 with @t
+ * Find the page of an entry once more and make it read-only. Returns 0 with @t
  * filled in, to be given to mmg_target_end(), or a negative enum mmg_skip - 1.
  */
-static int mmg_target_begin(struct mmg_target *t, struct mmg_region *region,
-			    unsigned long addr)
+static int mmg_target_begin(struct mmg_target *t, struct mmg_chunk *chunk,
+			    unsigned int slot)
 {
+	unsigned long addr = chunk->start + ((unsigned long)slot << PAGE_SHIFT);
 	enum mmg_skip skip = MMG_SKIP_ABSENT;
 	struct folio_walk fw;
 	struct folio *folio;
 
-	t->mm = region->mm;
+	t->mm = chunk->region->mm;
 	t->addr = addr;
 	if (!mmget_not_zero(t->mm))
 		goto out;
@@ -100,7 +120,7 @@ static int mmg_target_begin(struct mmg_target *t, struct mmg_region *region,
 	else if (!folio_test_anon(folio))
 		skip = MMG_SKIP_FILE;
 	else if (folio_test_ksm(folio))
-		skip = MMG_SKIP_FOREIGN;
+		skip = mmg_merged_skip(chunk->region->domain, t->page);
 	else
 		skip = MMG_NR_SKIPS;
 	if (skip == MMG_NR_SKIPS)
@@ -129,6 +149,9 @@ static int mmg_target_begin(struct mmg_target *t, struct mmg_region *region,
 		goto out_lock;
 	if (page_wrprotect(t->vma, folio, &t->pte))
 		goto out_lock;
+	/* It does not look at the references of a page it found read-only. */
+	if (!mmg_unreferenced(folio))
+		goto out_lock;
 	return 0;
 
 out_lock:
@@ -153,84 +176,130 @@ static bool mmg_same(struct page *a, struct page *b)
 	return same;
 }
 
-static int mmg_merge_page(struct mmg_region *region, unsigned long addr,
-			  struct page *kpage)
+/**
+ * mmg_merge_shared - make a page map a shared page, if it is equal
+ * @chunk: of the page
+ * @slot: of the page, whose entry is neither in the index nor on a chain
+ * @shared: that holds the content which the page had when it was scanned
+ *
+ * Return: 0, with the entry on the chain of @shared, or -1 - enum mmg_skip; a
+ * page that has changed is BUSY.
+ */
+int mmg_merge_shared(struct mmg_chunk *chunk, unsigned int slot,
+		     struct mmg_shared *shared)
 {
+	struct folio *folio = mmg_shared_get(shared);
 	struct mmg_target t;
 	int err;
 
-	err = mmg_target_begin(&t, region, addr);
+	if (!folio)
+		return -1 - MMG_SKIP_BUSY;
+	err = mmg_target_begin(&t, chunk, slot);
+	if (err)
+		goto out_folio;
+
+	/*
+	 * The lock is that of the chain, and keeps the page where it is. No
+	 * waiting with another folio locked.
+	 */
+	err = -1 - MMG_SKIP_BUSY;
+	if (!folio_trylock(folio))
+		goto out_target;
+	if (!mmg_folio_is(folio, shared) || folio_test_hwpoison(folio) ||
+	    !mmg_same(t.page, folio_page(folio, 0)))
+		goto out_lock;
+	if (!mmg_rmap_link(shared, chunk, slot, t.vma->anon_vma,
+			   linear_page_index(t.vma, t.addr))) {
+		err = -1 - MMG_SKIP_CROWDED;
+		goto out_lock;
+	}
+	err = 0;
+	if (replace_page(t.vma, t.page, folio_page(folio, 0), t.pte)) {
+		mmg_rmap_unlink(shared, shared->first, MMG_SEEN);
+		err = -1 - MMG_SKIP_BUSY;
+	}
+
+out_lock:
+	folio_unlock(folio);
+out_target:
+	mmg_target_end(&t);
+out_folio:
+	folio_put(folio);
+	return err;
+}
+
+/**
+ * mmg_merge_zero - make a page map the kernel's zero page, if it is all zero
+ * @chunk: of the page
+ * @slot: of the page
+ *
+ * Return: 0, or -1 - enum mmg_skip.
+ */
+int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot)
+{
+	struct mmg_target t;
+	struct page *zero;
+	int err;
+
+	err = mmg_target_begin(&t, chunk, slot);
 	if (err)
 		return err;
 
-	if (!mmg_same(t.page, kpage) ||
-	    replace_page(t.vma, t.page, kpage, t.pte))
+	zero = ZERO_PAGE(t.addr);
+	if (!mmg_same(t.page, zero) ||
+	    replace_page(t.vma, t.page, zero, t.pte))
 		err = -1 - MMG_SKIP_BUSY;
 	mmg_target_end(&t);
 	return err;
 }
 
 /**
- * mmg_merge_shared - make a page map a shared page, if it is equal
- * @region: of the page
- * @addr: of the page
- * @shared: that holds the content which the page had when it was scanned
- *
- * Return: 0, or -1 - enum mmg_skip; a page that has changed is BUSY.
- */
-int mmg_merge_shared(struct mmg_region *region, unsigned long addr,
-		     struct mmg_shared *shared)
-{
-	return mmg_merge_page(region, addr, shared->page);
-}
-
-/**
- * mmg_merge_zero - make a page map the kernel's zero page, if it is all zero
- * @region: of the page
- * @addr: of the page
- *
- * Return: as mmg_merge_shared().
- */
-int mmg_merge_zero(struct mmg_region *region, unsigned long addr)
-{
-	return mmg_merge_page(region, addr, ZERO_PAGE(addr));
-}
-
-/**
- * mmg_merge_first - give a new shared page its content and first mapping
- * @region: of the page
- * @addr: of the page
+ * mmg_merge_first - make an ordinary page a shared page
+ * @chunk: of the page
+ * @slot: of the page, whose entry is neither in the index nor on a chain
  * @shared: that mmg_shared_alloc() made for the hash which the page had when
  *	it was scanned
  *
- * The page's content is copied to the shared page, and the page then maps
- * that copy. The content is only taken if it still has that hash.
+ * The page stays where it is, and maybe others map it, too, after a fork. The
+ * place of all its mappings is what its mapping and index were. It is made
+ * dirty: reclaim drops a clean page that is not in the swap cache.
  *
- * Return: as mmg_merge_shared().
+ * Return: 0, with the entry on the chain of @shared, or -1 - enum mmg_skip; a
+ * page that does not have that hash any more is BUSY.
  */
-int mmg_merge_first(struct mmg_region *region, unsigned long addr,
+int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 		    struct mmg_shared *shared)
 {
+	struct anon_vma *anon_vma;
 	struct mmg_target t;
-	void *from, *to;
+	struct folio *folio;
+	void *addr;
 	u64 hash;
 	int err;
 
-	err = mmg_target_begin(&t, region, addr);
+	err = mmg_target_begin(&t, chunk, slot);
 	if (err)
 		return err;
 
-	from = kmap_local_page(t.page);
-	to = kmap_local_page(shared->page);
-	copy_page(to, from);
-	hash = xxh64(to, PAGE_SIZE, region->domain->key);
-	kunmap_local(to);
-	kunmap_local(from);
-	__folio_mark_uptodate(page_folio(shared->page));
-
-	if (hash != shared->hash ||
-	    replace_page(t.vma, t.page, shared->page, t.pte))
+	addr = kmap_local_page(t.page);
+	hash = xxh64(addr, PAGE_SIZE, shared->domain->key);
+	kunmap_local(addr);
+	if (hash != shared->hash) {
 		err = -1 - MMG_SKIP_BUSY;
+		goto out;
+	}
+
+	folio = page_folio(t.page);
+	anon_vma = (void *)((unsigned long)folio->mapping & ~PAGE_MAPPING_FLAGS);
+	if (!mmg_rmap_link(shared, chunk, slot, anon_vma, folio->index)) {
+		err = -1 - MMG_SKIP_CROWDED;
+		goto out;
+	}
+	shared->folio = folio;
+	folio_set_merge_owner(folio, &shared->owner);
+	folio_mark_accessed(folio);
+	folio_set_dirty(folio);
+out:
 	mmg_target_end(&t);
 	return err;
 }
@@ -322,47 +391,51 @@ static int mmg_unmerge_vma(struct mmg_domain *domain,
 
 /**
  * mmg_unmerge_range - give every merged page of a range its own copy
- * @domain: whose shared pages are meant; pages that map the zero page are
- *	given their own in any case
- * @mm: address space
+ * @region: of a domain whose shared pages are meant; pages that map the zero
+ *	page are given their own in any case
  * @start: first byte
  * @end: behind the last byte
  * @pages: in and out, pages that were given their own copy are added
  *
  * Uses the kernel's own copy-on-write fault. Nothing is lost when it fails.
+ * What is swapped out stays there, and comes back unmerged.
  *
  * Return: 0; -ENOMEM if memory ran out, -EINTR on a fatal signal.
  */
-int mmg_unmerge_range(struct mmg_domain *domain, struct mm_struct *mm,
-		      unsigned long start, unsigned long end, u64 *pages)
+int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
+		      unsigned long end, u64 *pages)
 {
+	struct mm_struct *mm = region->mm;
 	struct vm_area_struct *vma;
+	unsigned long pos = start;
 	int err = 0;
 
 	if (!mmget_not_zero(mm))
 		return 0;
-	while (start < end && !err) {
+	while (pos < end && !err) {
 		/* One page table at a time: others want mmap_lock, too. */
-		unsigned long stop = min(end, ALIGN_DOWN(start, PMD_SIZE) +
+		unsigned long stop = min(end, ALIGN_DOWN(pos, PMD_SIZE) +
 					 PMD_SIZE);
 
 		mmap_read_lock(mm);
-		vma = find_vma(mm, start);
+		vma = find_vma(mm, pos);
 		if (!vma || vma->vm_start >= end) {
-			start = end;
+			pos = end;
 		} else if (vma->vm_start >= stop) {
-			start = vma->vm_start;
+			pos = vma->vm_start;
 		} else {
-			start = max(start, vma->vm_start);
+			pos = max(pos, vma->vm_start);
 			stop = min(stop, vma->vm_end);
 			if (mmg_vma_skip(vma) != MMG_SKIP_HUGETLB)
-				err = mmg_unmerge_vma(domain, vma, start, stop,
-						      pages);
-			start = stop;
+				err = mmg_unmerge_vma(region->domain, vma, pos,
+						      stop, pages);
+			pos = stop;
 		}
 		mmap_read_unlock(mm);
 		cond_resched();
 	}
 	mmput_async(mm);
+	if (!err)
+		mmg_region_unmerged(region, start, end);
 	return err;
 }

@@ -67,9 +67,14 @@ struct mmg_region *mmg_region_new(struct mmg_domain *domain,
 	return region;
 }
 
-static void mmg_chunk_free(struct mmg_region *region, struct mmg_chunk *chunk)
+/**
+ * mmg_chunk_free - free a chunk
+ * @domain: of the chunk
+ * @chunk: with no entry on a chain, and no longer in its region's array
+ */
+void mmg_chunk_free(struct mmg_domain *domain, struct mmg_chunk *chunk)
 {
-	mmg_index_remove_chunk(&region->domain->index, chunk);
+	mmg_index_remove_chunk(&domain->index, chunk);
 	kvfree(chunk->entries);
 	kfree(chunk);
 }
@@ -77,21 +82,79 @@ static void mmg_chunk_free(struct mmg_region *region, struct mmg_chunk *chunk)
 /**
  * mmg_region_forget - free what the engine remembers of the pages
  * @region: whose pages stay as they are
+ *
+ * Chunks with entries on chains are left to the reverse map: the last entry
+ * that leaves its chain takes its chunk along.
  */
 void mmg_region_forget(struct mmg_region *region)
 {
+	struct mmg_domain *domain = region->domain;
 	unsigned long i;
+	unsigned int slot;
 
 	for (i = 0; i < region->nr_chunks; i++) {
-		if (!region->chunks[i])
+		struct mmg_chunk *chunk = region->chunks[i];
+
+		if (!chunk)
 			continue;
-		mmg_chunk_free(region, region->chunks[i]);
 		region->chunks[i] = NULL;
+		if (!chunk->chained) {
+			mmg_chunk_free(domain, chunk);
+			continue;
+		}
+		for (slot = 0; slot < MMG_CHUNK_PAGES; slot++) {
+			struct mmg_entry *entry = &chunk->entries[slot];
+
+			if (entry->state != MMG_INDEXED)
+				continue;
+			mmg_index_remove(&domain->index,
+					 (chunk->id << MMG_CHUNK_SHIFT) + slot);
+			entry->state = MMG_SEEN;
+		}
+		chunk->region = NULL;
+		domain->nr_detached++;
 		cond_resched();
 	}
 	memset(region->nr, 0, sizeof(region->nr));
 	region->nr[MMG_NONE] = (region->end - region->start) >> PAGE_SHIFT;
 	region->nr_changed = 0;
+}
+
+/**
+ * mmg_region_unmerged - forget that pages of a range were merged
+ * @region: whose pages have been given their own copies
+ * @start: first byte
+ * @end: behind the last byte
+ */
+void mmg_region_unmerged(struct mmg_region *region, unsigned long start,
+			 unsigned long end)
+{
+	struct mmg_chunk *chunk;
+	struct mmg_entry *entry;
+	unsigned int slot;
+
+	for (; start < end; start += PAGE_SIZE) {
+		chunk = region->chunks[(start >> PMD_SHIFT) -
+				       (region->start >> PMD_SHIFT)];
+		if (!chunk) {
+			start = ALIGN_DOWN(start, PMD_SIZE) + PMD_SIZE -
+				PAGE_SIZE;
+			continue;
+		}
+		slot = (start - chunk->start) >> PAGE_SHIFT;
+		entry = &chunk->entries[slot];
+		if (mmg_entry_chained(entry) &&
+		    mmg_rmap_leave(chunk, slot) == MMG_STAYS) {
+			/* It may come back from the swap cache, as a copy. */
+			WRITE_ONCE(mmg_shared_by_id(region->domain,
+						    entry->shared)->copies,
+				   true);
+			mmg_region_set(region, entry, MMG_KEPT, false);
+		} else if (entry->state != MMG_INDEXED) {
+			mmg_region_set(region, entry, MMG_NONE, false);
+		}
+		cond_resched();
+	}
 }
 
 /**
@@ -122,7 +185,7 @@ struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 	if (chunk)
 		return chunk;
 
-	chunk = kmalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!chunk)
 		return NULL;
 	chunk->region = region;
@@ -147,8 +210,8 @@ err_chunk:
 /**
  * mmg_region_set - note what is known of a page now
  * @region: of the page
- * @entry: of the page; taking it out of the index, or putting it in, is the
- *	caller's
+ * @entry: of the page; taking it out of the index or off its chain, or putting
+ *	it there, is the caller's
  * @state: new state
  * @changed: the content differs from what was read the last time
  */
@@ -157,7 +220,8 @@ void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
 {
 	region->nr[entry->state]--;
 	region->nr[state]++;
-	region->nr_changed += changed - entry->changed;
+	if (changed != entry->changed)
+		region->nr_changed += changed ? 1 : -1;
 	entry->state = state;
 	entry->changed = changed;
 }
@@ -187,7 +251,6 @@ unsigned long mmg_region_metadata(const struct mmg_region *region)
 
 	for (i = 0; i < region->nr_chunks; i++)
 		if (region->chunks[i])
-			bytes += sizeof(struct mmg_chunk) +
-				 MMG_CHUNK_PAGES * sizeof(struct mmg_entry);
+			bytes += MMG_CHUNK_BYTES;
 	return bytes;
 }

@@ -20,7 +20,7 @@ struct mmg_tunables mmg_tunables = {
 	.pages_to_scan = 1000,
 	.sleep_millisecs = 20,
 	.use_zero_pages = 1,
-	.max_page_sharing = 4096,
+	.max_page_sharing = 256,
 };
 
 static struct task_struct *mmg_thread;
@@ -51,7 +51,6 @@ static void mmg_tidy(struct work_struct *work)
 			mmg_domain_put(domain);
 			module_put(THIS_MODULE);
 		}
-		/* The walk ends behind one that has left the list. */
 		any = true;
 	}
 	if (any)
@@ -112,7 +111,6 @@ static unsigned long mmg_scan_region(struct mmg_region *region,
 static bool mmg_scan_domain(struct mmg_domain *domain, unsigned long *left)
 {
 	struct mmg_region *region;
-	u64 shared, sharing;
 
 	if (domain->round == mmg_round)
 		return true;
@@ -122,7 +120,6 @@ static bool mmg_scan_domain(struct mmg_domain *domain, unsigned long *left)
 		if (region->round != mmg_round)
 			return false;
 	}
-	mmg_shared_count(domain, &shared, &sharing);
 	domain->round = mmg_round;
 	domain->passes++;
 	return true;
@@ -217,9 +214,8 @@ int mmg_unmerge_all(void)
 
 		mutex_lock(&domain->lock);
 		list_for_each_entry(region, &domain->regions, list) {
-			err = mmg_unmerge_range(domain, region->mm,
-						region->start, region->end,
-						&pages);
+			err = mmg_unmerge_range(region, region->start,
+						region->end, &pages);
 			if (err)
 				break;
 			mmg_region_forget(region);

@@ -126,7 +126,8 @@ static u64 mmg_sum(enum mmg_sum what)
 
 	while ((domain = mmg_domain_next(domain))) {
 		mutex_lock(&domain->lock);
-		sum += mmg_sum_domain(domain, what);
+		if (!domain->ended)
+			sum += mmg_sum_domain(domain, what);
 		mutex_unlock(&domain->lock);
 	}
 	return sum;
@@ -142,7 +143,7 @@ static struct mmg_totals mmg_totals_now(void)
 
 MMG_FILE_RO(pages_shared, mmg_sum(MMG_SUM_SHARED));
 MMG_FILE_RO(pages_sharing, mmg_sum(MMG_SUM_SHARING));
-MMG_FILE_RO(pages_unswappable, mmg_sum(MMG_SUM_SHARED));
+MMG_FILE_RO(pages_unswappable, 0);
 MMG_FILE_RO(pages_unshared, mmg_sum(MMG_SUM_UNSHARED));
 MMG_FILE_RO(pages_volatile, mmg_sum(MMG_SUM_VOLATILE));
 MMG_FILE_RO(pages_mapped_zero, mmg_sum(MMG_SUM_ZERO));

@@ -21,13 +21,18 @@ static void sizes(void)
 {
 	static const struct {
 		unsigned long cmd;
-		uint32_t size;
+		uint32_t first, size;
 	} cmds[] = {
-		{ MEMMERGE_ADD_REGION, sizeof(struct memmerge_region) },
-		{ MEMMERGE_REMOVE_REGION, sizeof(struct memmerge_region) },
-		{ MEMMERGE_SCAN, sizeof(struct memmerge_scan) },
-		{ MEMMERGE_UNMERGE, sizeof(struct memmerge_scan) },
-		{ MEMMERGE_STAT, sizeof(struct memmerge_stat) },
+		{ MEMMERGE_ADD_REGION, sizeof(struct memmerge_region),
+		  sizeof(struct memmerge_region) },
+		{ MEMMERGE_REMOVE_REGION, sizeof(struct memmerge_region),
+		  sizeof(struct memmerge_region) },
+		{ MEMMERGE_SCAN, sizeof(struct memmerge_scan),
+		  sizeof(struct memmerge_scan) },
+		{ MEMMERGE_UNMERGE, sizeof(struct memmerge_scan),
+		  sizeof(struct memmerge_scan) },
+		{ MEMMERGE_STAT, MEMMERGE_STAT_SIZE_VER0,
+		  sizeof(struct memmerge_stat) },
 	};
 	union {
 		uint32_t size;
@@ -40,7 +45,7 @@ static void sizes(void)
 		memset(arg, 0, 2 * PAGE);
 		arg->size = 0;
 		TAP_EQ(-EINVAL, request(domain, cmds[i].cmd, arg));
-		arg->size = cmds[i].size - 1;
+		arg->size = cmds[i].first - 1;
 		TAP_EQ(-EINVAL, request(domain, cmds[i].cmd, arg));
 		arg->size = PAGE + 1;
 		TAP_EQ(-E2BIG, request(domain, cmds[i].cmd, arg));
@@ -54,6 +59,15 @@ static void sizes(void)
 	arg->size = sizeof(struct memmerge_stat) + 8;
 	TAP_EQ(0, request(domain, MEMMERGE_STAT, arg));
 	TAP_EQ(sizeof(struct memmerge_stat) + 8, arg->size);
+
+	/* An older program: nothing is written behind what it knows. */
+	memset(arg, 0xaa, 2 * PAGE);
+	memset(arg, 0, MEMMERGE_STAT_SIZE_VER0);
+	arg->size = MEMMERGE_STAT_SIZE_VER0;
+	TAP_EQ(0, request(domain, MEMMERGE_STAT, arg));
+	TAP_EQ(MEMMERGE_STAT_SIZE_VER0, arg->size);
+	for (i = MEMMERGE_STAT_SIZE_VER0; i < sizeof(arg->bytes); i++)
+		TAP_EQ(0xaa, arg->bytes[i]);
 
 	/* The argument reaches into memory that is not there. */
 	munmap((unsigned char *)arg + PAGE, PAGE);

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/types.h>
 #include <sys/wait.h>
@@ -23,6 +24,7 @@
 #define PAGE		4096UL
 #define SYSFS		"/sys/kernel/mm/memmerge/"
 #define WAIT_SECONDS	60
+#define CGROUP		"/sys/fs/cgroup/memmerge-test"
 
 static inline int domain_open(void)
 {
@@ -175,6 +177,15 @@ static inline int file_write(const char *path, const char *text)
 	return err;
 }
 
+/* So that writing memory.reclaim reclaims the memory of this program. */
+static inline void enter_cgroup(void)
+{
+	file_write("/sys/fs/cgroup/cgroup.subtree_control", "+memory");
+	if (mkdir(CGROUP, 0755) && errno != EEXIST)
+		return;
+	file_write(CGROUP "/cgroup.procs", "0");
+}
+
 static inline double seconds(void)
 {
 	struct timespec now;
@@ -204,6 +215,64 @@ static inline int pidfd_of(pid_t pid)
 	if (fd < 0)
 		tap_end(TAP_FAIL, "pidfd_open: %s", strerror(errno));
 	return fd;
+}
+
+/* Two areas with the same content, in one domain. */
+struct pair {
+	unsigned char *a, *b;
+	unsigned long pages;
+	int domain;
+	uint64_t id_a, id_b;
+};
+
+static inline struct pair pair_new(unsigned long pages, uint64_t seed)
+{
+	struct pair p = {
+		.a = memory(pages), .b = memory(pages), .pages = pages,
+	};
+	unsigned long i;
+
+	for (i = 0; i < pages; i++) {
+		fill(p.a + i * PAGE, seed + i);
+		fill(p.b + i * PAGE, seed + i);
+	}
+	p.domain = domain_open();
+	p.id_a = region_add(p.domain, p.a, pages * PAGE);
+	p.id_b = region_add(p.domain, p.b, pages * PAGE);
+	return p;
+}
+
+static inline void pair_holds(const struct pair *p, uint64_t seed)
+{
+	unsigned long i;
+
+	for (i = 0; i < p->pages; i++) {
+		TAP_CHECK(holds(p->a + i * PAGE, seed + i));
+		TAP_CHECK(holds(p->b + i * PAGE, seed + i));
+	}
+}
+
+static inline void pair_free(struct pair *p)
+{
+	close(p->domain);
+	munmap(p->a, p->pages * PAGE);
+	munmap(p->b, p->pages * PAGE);
+}
+
+static inline unsigned long pair_same_frames(const struct pair *p)
+{
+	unsigned long i, same = 0;
+
+	for (i = 0; i < p->pages; i++)
+		same += pfn_of(p->a + i * PAGE) == pfn_of(p->b + i * PAGE);
+	return same;
+}
+
+/* Write a page, and leave its content; two plain writes would be optimised. */
+static inline void write_same(unsigned char *page)
+{
+	__atomic_fetch_xor(page, 1, __ATOMIC_SEQ_CST);
+	__atomic_fetch_xor(page, 1, __ATOMIC_SEQ_CST);
 }
 
 #endif /* MEMMERGE_TEST_H */

@@ -16,8 +16,9 @@ struct tap_test {
 	void (*run)(void);
 };
 
-static jmp_buf tap_env;
-static char tap_reason[256];
+/* One of each, also in a program of several files. */
+__attribute__((weak)) jmp_buf tap_env;
+__attribute__((weak)) char tap_reason[256];
 
 enum { TAP_PASS, TAP_FAIL, TAP_SKIP };
 

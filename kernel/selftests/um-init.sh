@@ -3,7 +3,7 @@
 # The init of a User-Mode Linux machine whose root is the host's file system:
 # loads the module, runs the KUnit suites and the test programs, removes the
 # module, and shows the kernel's leak detector. Everything goes to the console,
-# between marks that tests/kernel reads. MODULES (a directory with *.ko) and
+# between marks that src/mergelab/uml.py reads. MODULES (a directory with *.ko) and
 # PROGRAMS (paths, separated by colons) come from the kernel's command line.
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 
@@ -11,6 +11,11 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 # The kernel has mounted /dev itself.
 mount -t debugfs debugfs /sys/kernel/debug
+mount -t cgroup2 cgroup2 /sys/fs/cgroup
+# The first disk, if there is one, is for swap.
+if [ -b /dev/ubda ]; then
+	mkswap /dev/ubda >/dev/null && swapon /dev/ubda
+fi
 
 run() {
 	step=$1
@@ -47,7 +52,7 @@ leaks() {
 
 run load load
 if [ -d /sys/kernel/debug/kunit ]; then
-	for suite in memmerge-index memmerge-policy; do
+	for suite in memmerge-index memmerge-policy memmerge-rmap; do
 		run "kunit-$suite" cat "/sys/kernel/debug/kunit/$suite/results"
 	done
 fi

@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[2]
 PATCHES = sorted((ROOT / "kernel/patches/6.12").glob("*.patch"))
 FILES = sorted(
     path
-    for folder in ("memmerge", "guest", "selftests")
+    for folder in ("memmerge", "guest", "selftests", "bench")
     for path in (ROOT / "kernel" / folder).glob("**/*.[ch]")
     if not path.name.endswith(".mod.c")
 )
