@@ -11,14 +11,15 @@ export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/virtual
 RUN ?= latest
 ARGS ?=
+BASELINE ?=
 export INVENTORY RUN
 
 # A misspelt variable must not be ignored in silence.
 __space := $(subst ,, )
 __given := $(foreach word,$(subst \$(__space),_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
-__unknown := $(filter-out INVENTORY RUN ARGS,$(__given))
+__unknown := $(filter-out INVENTORY RUN ARGS BASELINE,$(__given))
 ifneq ($(__unknown),)
-$(error unknown variable $(__unknown): make takes INVENTORY=, RUN= and ARGS= (role variables go as ARGS="-e name=value"))
+$(error unknown variable $(__unknown): make takes INVENTORY=, RUN=, BASELINE= and ARGS= (role variables go as ARGS="-e name=value"))
 endif
 
 .PHONY: help
@@ -49,6 +50,10 @@ rollback: setup ## return the hosts to the kernel they had
 .PHONY: report
 report: setup ## judge and render a run again (RUN=run-id, default: the latest)
 	@tools/play report $(ARGS)
+
+.PHONY: bench
+bench: setup ## measure memmerge beside KSM (ARGS="--size 1G --case random", BASELINE=bench-…)
+	@mergelab benchmark run --baseline "$(BASELINE)" $(ARGS)
 
 .PHONY: lab
 lab: setup ## create and start the emulated hosts

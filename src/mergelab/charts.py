@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Curves over time as SVG that lives inside a page: themed by its style sheet, sharp in print, no script.
+"""Curves as SVG that lives inside a page: themed by its style sheet, sharp in print, no script.
 
 matplotlib draws with placeholder colours; they become CSS variables, so that one drawing serves light and
 dark.
@@ -16,7 +16,9 @@ from typing import Any
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from mergelab.scales import scale
 
 DASHES = ("solid", (0, (5, 2)), (0, (1.2, 1.8)), (0, (6, 2, 1.2, 2)))
 """Line styles of the series of a chart in order, so that colour is never alone."""
@@ -42,7 +44,7 @@ _STYLE: dict[Any, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Series:
-    """One curve: x in seconds, y in the chart's base unit (bytes, pages, seconds, per cent); NaN is a gap.
+    """One curve: x and y in the base units of the chart's axes (bytes, pages, s, ns, per cent); NaN is a gap.
 
     Attributes:
         crowd: drawn thin and like its neighbours, one of many that are not told apart.
@@ -52,6 +54,22 @@ class Series:
     x: Sequence[float]
     y: Sequence[float]
     crowd: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """What an axis shows: its base unit, ``time`` for the time of a run, and whether it is logarithmic.
+
+    Attributes:
+        ticks: where the axis is labelled; empty for round numbers.
+    """
+
+    unit: str
+    log: bool = False
+    ticks: Sequence[float] = ()
+
+
+TIME = Axis(unit="time")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,22 +86,16 @@ def measured(values: Sequence[float]) -> list[float]:
     return [value for value in values if not math.isnan(value)]
 
 
-def scale(top: float, unit: str) -> tuple[float, str]:
-    """Choose a divisor and the unit's name, so that a value of that size reads in one to four digits."""
-    steps = {
-        "bytes": (1024.0, ("B", "KiB", "MiB", "GiB", "TiB")),
-        "pages": (1000.0, ("pages", "k pages", "M pages")),
-    }
-    if unit not in steps:
-        return 1.0, unit
-    base, names = steps[unit]
-    step = 0
-    while step + 1 < len(names) and top >= base ** (step + 1):
-        step += 1
-    return base**step, names[step]
-
-
-def draw(key: str, series: Sequence[Series], bands: Sequence[Band], unit: str, label: str) -> str:
+def draw(
+    key: str,
+    series: Sequence[Series],
+    bands: Sequence[Band],
+    unit: str,
+    label: str,
+    *,
+    x: Axis = TIME,
+    log: bool = False,
+) -> str:
     """Draw one chart.
 
     Args:
@@ -92,6 +104,8 @@ def draw(key: str, series: Sequence[Series], bands: Sequence[Band], unit: str, l
         bands: behind the curves.
         unit: base unit of every y.
         label: what a screen reader says.
+        x: the horizontal axis.
+        log: whether the vertical axis is logarithmic; every y is then greater than 0.
 
     Returns:
         An ``svg`` element without fixed size.
@@ -100,12 +114,20 @@ def draw(key: str, series: Sequence[Series], bands: Sequence[Band], unit: str, l
         figure = Figure(figsize=(6.4, 2.7), facecolor="none")
         axes = figure.add_axes((0.092, 0.12, 0.9, 0.77), facecolor="none")
         divisor, name = scale(max(max(measured(each.y), default=0.0) for each in series), unit)
-        last = max(max(each.x, default=0.0) for each in series)
         _curves(axes, series, divisor)
-        _frame(axes, bands, last, name)
+        _frame(axes, bands, name, log=log)
+        known = [value for each in series for value in each.x]
+        if x.unit == TIME.unit:
+            _times(axes, max(known, default=0.0))
+        else:
+            _values(axes, x, known)
         out = io.StringIO()
         figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     return _inline(out.getvalue(), label)
+
+
+FEW = 4
+"""Points of a curve up to which each is marked."""
 
 
 def _curves(axes: Axes, series: Sequence[Series], divisor: float) -> None:
@@ -117,32 +139,66 @@ def _curves(axes: Axes, series: Sequence[Series], divisor: float) -> None:
             linestyle="solid" if each.crowd else DASHES[number % len(DASHES)],
             linewidth=0.8 if each.crowd else 1.7,
             solid_joinstyle="round",
-            marker="o" if len(measured(each.y)) == 1 else None,
+            marker="o" if len(measured(each.y)) <= FEW else None,
+            markersize=4.5,
         )
 
 
-def _frame(axes: Axes, bands: Sequence[Band], last: float, unit: str) -> None:
-    minutes = last >= 180
+def _frame(axes: Axes, bands: Sequence[Band], unit: str, *, log: bool) -> None:
     for number, band in enumerate(bands):
         if number % 2 == 0:
             axes.axvspan(band.start, band.end, color=_BAND, linewidth=0, zorder=0)
         middle = (band.start + band.end) / 2
         axes.text(middle, 1.03, band.mark, transform=axes.get_xaxis_transform(), ha="center", fontsize=9.5)
+    if log:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(_decades(*axes.get_ylim()))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+    else:
+        axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
+    axes.grid(axis="y", color=_RULE, linewidth=0.6)
+    axes.set_axisbelow(True)
+    axes.tick_params(which="both", length=0, pad=4)
+    axes.text(0, 1.03, unit, transform=axes.transAxes, ha="right", fontsize=9.5)
+    for side in ("top", "left", "right"):
+        axes.spines[side].set_visible(False)
+
+
+def _times(axes: Axes, last: float) -> None:
+    """An axis of time from 0, in seconds or minutes."""
+    minutes = last >= 180
     axes.set_xlim(0, max(last, 1.0))
-    axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 3, 6, 10] if minutes else [1, 2, 5, 10]))
     if minutes:
         tick = 60 * max(1, math.ceil(last / 60 / 8))
         axes.set_xticks(range(0, int(last) + 1, tick))
     axes.xaxis.set_major_formatter(FuncFormatter(partial(_time, minutes)))
-    axes.yaxis.set_major_locator(MaxNLocator(4))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _position: f"{value:g}"))
-    axes.grid(axis="y", color=_RULE, linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(length=0, pad=4)
-    axes.text(0, 1.03, unit, transform=axes.transAxes, ha="right", fontsize=9.5)
-    for side in ("top", "left", "right"):
-        axes.spines[side].set_visible(False)
+
+
+def _values(axes: Axes, x: Axis, known: Sequence[float]) -> None:
+    """An axis of any other quantity."""
+    if x.log:
+        axes.set_xscale("log")
+        axes.xaxis.set_major_locator(_decades(min(known), max(known)))
+    else:
+        axes.set_xlim(0, max(known, default=0.0) or 1.0)
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    if x.ticks:
+        axes.set_xticks(list(x.ticks))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.xaxis.set_major_formatter(FuncFormatter(partial(_quantity, x.unit)))
+
+
+def _decades(low: float, high: float) -> LogLocator:
+    """Labels of a logarithmic axis: powers of ten, and where these are few the 2 and 5 between them."""
+    return LogLocator(10, subs=(1.0,) if high >= 100 * low else (1.0, 2.0, 5.0), numticks=12)
+
+
+def _quantity(unit: str, value: float, _position: int | None = None) -> str:
+    divisor, name = scale(abs(value), unit)
+    return f"{value / divisor:.4g} {name}"
 
 
 def _time(minutes: bool, value: float, _position: int | None = None) -> str:

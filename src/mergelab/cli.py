@@ -7,10 +7,12 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from mergelab import guest_image, hosttool, report, runs, telemetry
+from mergelab.benchmark import cli as benchmark
 from mergelab.errors import MergelabError
 from mergelab.kernel import cli as kernel
 
 ROOMS: tuple[Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None], ...] = (
+    benchmark.register,
     guest_image.register,
     hosttool.register,
     kernel.register,

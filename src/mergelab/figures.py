@@ -3,7 +3,7 @@
 
 from datetime import UTC, datetime
 
-from mergelab import charts
+from mergelab.scales import scale
 
 MISSING = "not measured"
 
@@ -18,7 +18,7 @@ def count(value: float) -> str:
 
 def size(value: float) -> str:
     """Bytes in the binary unit that reads best: ``1.95 GiB``."""
-    divisor, unit = charts.scale(abs(value), "bytes")
+    divisor, unit = scale(abs(value), "bytes")
     return f"{value / divisor:.4g} {unit}"
 
 

@@ -106,7 +106,7 @@ def page(record: Object, telemetry: Mapping[str, Telemetry]) -> Page:
         summary=_summary(record, telemetry, origin),
         checks=checks,
         hosts=tuple(_host(each, record, telemetry) for each in record["hosts"]),
-        kernel=_groups(record["kernel"], "kernel") if "kernel" in record else (),
+        kernel=groups(record["kernel"], "kernel") if "kernel" in record else (),
         not_measured=tuple(record["not_measured"]),
         consoles=tuple(record["consoles"]),
         logs=tuple(record["logs"]),
@@ -230,7 +230,7 @@ def _label(key: str) -> str:
     return LABELS.get(key, key.replace("_", " "))
 
 
-def _groups(tree: Object, first: str) -> tuple[Group, ...]:
+def groups(tree: Object, first: str) -> tuple[Group, ...]:
     """Nested facts as groups of terms: top-level plain values first, then one group per object or list."""
     plain = {key: each for key, each in tree.items() if not isinstance(each, dict | list) and key != "schema"}
     groups = [Group(title=first, pairs=tuple(_pairs(plain)))] if plain else []
@@ -267,7 +267,7 @@ def _pairs(
 
 
 def _known(key: str, each: object) -> str:
-    return _plain(key, each) if key in SIZES or key.endswith("_bytes") else value(each)
+    return _plain(key, each) if key.endswith("_bytes") else value(each)
 
 
 def _plain(key: str, each: object) -> str:
@@ -295,7 +295,7 @@ def _host(host: Object, record: Object, telemetry: Mapping[str, Telemetry]) -> H
         origin={"emulated": "emulated", "": "hardware"}.get(tag, tag),
         tag=tag,
         summary=_fingerprint(facts),
-        groups=_groups({key: each for key, each in facts.items() if key != "emulated"}, "host"),
+        groups=groups({key: each for key, each in facts.items() if key != "emulated"}, "host"),
         deploy=_deploy(host["deploy"]) if "deploy" in host else None,
         guests=tuple(_guest(each, heard) for each in host.get("guests", [])),
         charts=curves.views(name, heard, [each for _, each in bands], [number for number, _ in bands], tag),
@@ -334,13 +334,13 @@ def _samples(host: Object, heard: Telemetry) -> str:
 
 def _deploy(deploy: Object) -> DeployView:
     outcome = deploy["outcome"]
-    green = outcome in ("promoted", "unchanged")
+    verdict = _verdict(Verdict.PASS if outcome in ("promoted", "unchanged") else outcome)
     keys = ("old_release", "new_release", "old_boot_id", "new_boot_id")
     tail = deploy.get("console_tail", [])
     return DeployView(
         outcome=outcome,
-        mark="✓" if green else MARKS[Verdict.ROLLED_BACK],
-        tone="green" if green else "amber",
+        mark=verdict.mark,
+        tone=verdict.tone,
         reason=deploy.get("reason", ""),
         pairs=tuple(Pair(name=_label(key), text=deploy.get(key, MISSING)) for key in keys),
         steps=tuple(

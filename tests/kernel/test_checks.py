@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
-from tests.kernel.uml import ROOT, Boot, boot, build_kernel
+from mergelab.uml import Boot, boot, build_kernel
 
 pytestmark = pytest.mark.kernel
+
+ROOT = Path(__file__).parents[2]
 
 CHECKS = (
     "control.corrupt",

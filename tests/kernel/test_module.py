@@ -9,19 +9,22 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel import uml
+from mergelab import uml
 
 pytestmark = pytest.mark.kernel
 
-PROGRAMS = ("abi_test", "merge_test", "race_test")
-SUITES = ("memmerge-index", "memmerge-policy")
+PROGRAMS = ("abi_test", "merge_test", "mm_test", "race_test")
+SWAP_BYTES = 256 << 20
+SUITES = ("memmerge-index", "memmerge-policy", "memmerge-rmap")
 
 
 @pytest.fixture(scope="module")
 def machine(tmp_path_factory: pytest.TempPathFactory) -> uml.Boot:
     """One boot under KASAN, lockdep and the other checks, for all tests of this file."""
-    programs = uml.build_programs(tmp_path_factory.mktemp("programs"))
-    boot = uml.boot(uml.build_kernel("um-kasan"), [programs / name for name in PROGRAMS])
+    programs = uml.build_programs(uml.KERNEL / "selftests", tmp_path_factory.mktemp("programs"))
+    boot = uml.boot(
+        uml.build_kernel("um-kasan"), [programs / name for name in PROGRAMS], swap_bytes=SWAP_BYTES
+    )
     logs = Path(os.environ.get("MERGELAB_TEST_LOGS", tmp_path_factory.mktemp("logs")))
     logs.mkdir(parents=True, exist_ok=True)
     (logs / "um-kasan.console.log").write_text(boot.console)
@@ -67,6 +70,7 @@ def test_only_what_this_kernel_lacks_is_skipped(machine: uml.Boot) -> None:
     assert set(skipped) <= {
         "this kernel has no transparent huge pages",
         "this kernel has no soft-dirty bit",
+        "this kernel has no memory failure handling",
     }
 
 

@@ -7,7 +7,8 @@ import xml.etree.ElementTree as ET
 
 import pytest
 
-from mergelab.charts import Band, Series, draw, measured, scale
+from mergelab.charts import Band, Series, draw, measured
+from mergelab.scales import scale
 
 NAN = math.nan
 

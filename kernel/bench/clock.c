@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * Clocks: wall time, CPU time of the scanner, and the processor's own ticks
+ *
+ * In User-Mode Linux the kernel's account of CPU time moves once a jiffy,
+ * 10 ms, far too coarse for a pass. There the host is asked for the CPU time of
+ * the process that is the kernel: exact, without the time that other programs
+ * of the host took, and with everything that the engine makes the kernel do.
+ */
+#include "bench.h"
+#include "output.h"
+
+static double ns_per_tick;
+
+bool clock_of_host(void)
+{
+	return output_answers();
+}
+
+long long clock_wall(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return now.tv_sec * 1000000000LL + now.tv_nsec;
+}
+
+/* CPU time of a thread so far, as the kernel accounts it. */
+long long clock_thread(pid_t thread)
+{
+	char path[64], line[128];
+	double ms = -1;
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/%d/sched", (int)thread);
+	file = fopen(path, "r");
+	while (file && fgets(line, sizeof(line), file))
+		if (!strncmp(line, "se.sum_exec_runtime", 19))
+			ms = atof(strchr(line, ':') + 1);
+	if (file)
+		fclose(file);
+	if (ms < 0)
+		tap_end(TAP_FAIL, "%s: no sum_exec_runtime (CONFIG_SCHED_DEBUG)", path);
+	return ms * 1e6;
+}
+
+/*
+ * CPU time so far that the scanner has part in: that of the whole kernel where
+ * its host tells it, else that of the thread.
+ */
+long long clock_cpu(pid_t thread)
+{
+	if (output_answers())
+		return output_ask("{\"kind\": \"cpu?\"}");
+	return clock_thread(thread);
+}
+
+/* Smallest step of the kernel's own account of CPU time. */
+long long clock_step(void)
+{
+	long long end = clock_wall() + 200000000LL, step = 0, last = 0;
+
+	while (clock_wall() < end) {
+		struct timespec now;
+		long long ns;
+
+		clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+		ns = now.tv_sec * 1000000000LL + now.tv_nsec;
+		if (last && ns > last && (!step || ns - last < step))
+			step = ns - last;
+		last = ns;
+	}
+	return step;
+}
+
+/* How long a tick of the processor is; the ticks of all processors agree. */
+void clock_calibrate(void)
+{
+	long long wall = clock_wall(), ticks = clock_ticks();
+
+	usleep(200000);
+	ticks = clock_ticks() - ticks;
+	wall = clock_wall() - wall;
+	ns_per_tick = (double)wall / ticks;
+}
+
+long long clock_ticks_ns(long long ticks)
+{
+	return ticks * ns_per_tick;
+}

@@ -1,0 +1,99 @@
+# SPDX-License-Identifier: GPL-2.0-only
+"""A goal is reached only where it was measured, and by the case that is furthest from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from mergelab.benchmark import goals
+from mergelab.benchmark.goals import MISSED, REACHED, UNKNOWN
+from mergelab.benchmark.summary import Result, Spread
+
+
+def exactly(value: float) -> Spread:
+    """A figure without noise."""
+    return Spread(median=value, low=value, high=value, values=(value,))
+
+
+def result(
+    case: str, *, pages: int = 65536, ratio: dict[str, float] | None = None, **engines: dict[str, float]
+) -> Result:
+    """A result of ratios and of figures by engine."""
+    return Result(
+        case=case,
+        pages=pages,
+        engines={
+            engine: {key: exactly(value) for key, value in figures.items()}
+            for engine, figures in engines.items()
+        },
+        ratios={key: exactly(value) for key, value in (ratio or {}).items()},
+    )
+
+
+def verdict(goal: str, *results: Result) -> tuple[str, str]:
+    """Verdict and reason of one goal."""
+    (found,) = [each for each in goals.judge(results) if each.goal == goal]
+    return found.verdict, found.reason
+
+
+def test_nothing_measured_reaches_nothing() -> None:
+    """No figure, no verdict: not a single goal passes by default."""
+    assert {each.verdict for each in goals.judge([])} == {UNKNOWN}
+    assert all(each.reason for each in goals.judge([]))
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(9.99, MISSED), (10.0, REACHED), (80.0, REACHED)])
+def test_ratio(ratio: float, expected: str) -> None:
+    """A ratio reaches its goal at it, not below."""
+    assert verdict("steady-random", result("random", ratio={"looked": ratio}))[0] == expected
+
+
+def test_worst_size_decides() -> None:
+    """A goal that holds for small memory only does not hold."""
+    small = result("random", ratio={"looked": 20})
+    large = result("random", pages=1 << 20, ratio={"looked": 7})
+    assert verdict("steady-random", small, large) == (MISSED, "random decides")
+
+
+def test_every_case_must_have_been_measured() -> None:
+    """Half of a goal is not reached; but one case can miss it alone."""
+    good, bad = result("identical", ratio={"merge": 9}), result("identical", ratio={"merge": 2})
+    assert verdict("merge", good) == (UNKNOWN, "no figure of: twice")
+    assert verdict("merge", bad) == (MISSED, "identical decides")
+    assert verdict("merge", good, result("twice", ratio={"merge": 6})) == (REACHED, "twice is the closest")
+
+
+@pytest.mark.parametrize(("cost", "expected"), [(750, REACHED), (751, MISSED)])
+def test_floor(cost: float, expected: str) -> None:
+    """The first pass is held against reading and hashing the same pages in the same boot."""
+    measured = result("random", memmerge={"first": cost}, none={"hash": 500})
+    assert verdict("floor", measured)[0] == expected
+
+
+def test_floor_that_was_not_measured() -> None:
+    """Without the floor nothing is known about it."""
+    assert verdict("floor", result("random", memmerge={"first": 1}))[0] == UNKNOWN
+
+
+@pytest.mark.parametrize(("size", "expected"), [(16, REACHED), (16.1, MISSED)])
+def test_metadata(size: float, expected: str) -> None:
+    """Bytes for each scanned page, in the case that needs most."""
+    measured = [
+        result(case, memmerge={"metadata": value}) for case, value in (("random", 12), ("near", size))
+    ]
+    assert verdict("metadata", *measured)[0] == expected
+
+
+@pytest.mark.parametrize(("ours", "expected"), [(10_000, REACHED), (10_500, REACHED), (10_600, MISSED)])
+def test_first_write_is_no_worse(ours: float, expected: str) -> None:
+    """Equal within a twentieth is no worse."""
+    measured = [
+        result(case, ksm={"write99": 10_000}, memmerge={"write99": ours}) for case in ("identical", "twice")
+    ]
+    assert verdict("write99", *measured)[0] == expected
+
+
+@pytest.mark.parametrize("goal", ["scanners", "sharers"])
+def test_what_user_mode_linux_cannot_show(goal: str) -> None:
+    """A goal that no figure here can judge says so, whatever else was measured."""
+    assert verdict(goal, result("sharers", ratio={"merge": 100}))[0] == UNKNOWN
