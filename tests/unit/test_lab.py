@@ -33,6 +33,29 @@ def probe() -> ModuleType:
     return module
 
 
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7+deb12u18+b3)\nCopyright", 7),
+        ("QEMU emulator version 10.0.2 (Debian 1:10.0.2+ds-2+deb13u1~bpo12+1)\n", 10),
+        ("", 0),
+    ],
+)
+def test_emulator_says_its_version(text: str, version: int) -> None:
+    """A QEMU that is too old must be refused before a host runs on it."""
+    assert accel.emulator_version(text) == version
+
+
+def test_old_emulator_is_refused_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guests of a host on it would hang now and then, which looks like the engine's fault."""
+    old = tmp_path / "qemu"
+    old.write_text("#!/bin/sh\necho QEMU emulator version 7.2.22\n")
+    old.chmod(0o755)
+    monkeypatch.setattr(accel, "EMULATOR", str(old))
+    with pytest.raises(MergelabError, match="make setup"):
+        accel.choose("tcg")
+
+
 def test_probe_guest_sees_virtualization() -> None:
     """A CPU with SVM: the guest reaches 64-bit mode and says so."""
     assert accel.run_guest("tcg", "max") == (accel.RAN_NESTED, "")

@@ -6,6 +6,7 @@ machine that the controller itself is, or without virtualization for the guest's
 own guests. So a small guest is run, and it says what it sees.
 """
 
+import re
 import subprocess
 import tempfile
 from dataclasses import dataclass
@@ -15,6 +16,9 @@ from mergelab.errors import MergelabError
 
 SOURCE = Path(__file__).with_name("probe.S")
 TIMEOUT_S = 20
+EMULATOR = "qemu-system-x86_64"
+LEAST_VERSION = 10
+"""Of QEMU, to emulate a host that runs guests; docs/adr/0007."""
 
 # isa-debug-exit turns a written value v into the exit code 2 * v + 1
 RAN = 2 * 0x10 + 1
@@ -56,7 +60,7 @@ def run_guest(accel: str, cpu: str, timeout_s: float = TIMEOUT_S) -> tuple[int |
         link: list[str | Path] = ["ld", "-Ttext=0x7c00", "--oformat=binary", "-o", sector, object_file]
         # fmt: off  (option and value side by side)
         qemu = [
-            "qemu-system-x86_64",
+            EMULATOR,
             "-machine",
             "pc",
             "-accel",
@@ -113,10 +117,10 @@ def choose(wanted: str = "auto") -> Accelerator:
         ``auto``, else ``tcg``.
 
     Raises:
-        MergelabError: ``kvm`` is demanded and does not work.
+        MergelabError: ``kvm`` is demanded and does not work, or QEMU is too old to emulate.
     """
     if wanted == "tcg":
-        return Accelerator("tcg", "asked for")
+        return _emulation("asked for")
     if not Path("/dev/kvm").exists():
         reason = "there is no /dev/kvm"
     else:
@@ -133,5 +137,22 @@ def choose(wanted: str = "auto") -> Accelerator:
         raise MergelabError(
             f"KVM is demanded, but {reason}",
             "repair that, or set virtual_host_accel (MERGELAB_ACCEL) to auto",
+        )
+    return _emulation(reason)
+
+
+def emulator_version(text: str) -> int:
+    """Returns the major version from the output of ``qemu-system-x86_64 --version``; 0 when it says none."""
+    match = re.search(r"version (\d+)\.", text)
+    return int(match[1]) if match else 0
+
+
+def _emulation(reason: str) -> Accelerator:
+    done = subprocess.run([EMULATOR, "--version"], capture_output=True, text=True, check=False)
+    version = emulator_version(done.stdout)
+    if version < LEAST_VERSION:
+        raise MergelabError(
+            f"the host must be emulated ({reason}), and QEMU {version} loses interrupts of its guests",
+            f"run make setup, which installs QEMU {LEAST_VERSION} from bookworm-backports",
         )
     return Accelerator("tcg", reason)
