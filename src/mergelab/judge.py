@@ -227,7 +227,10 @@ def _of_host(
         release = deploy.get("new_release", "that was deployed")
         sentence = f"the kernel {release} did not come up; the host is back on the one it had"
         findings.append(Finding(verdict=Verdict.ROLLED_BACK, subject=host, sentence=sentence))
-    elif panic:
+    elif deploy.get("outcome") == Verdict.HANG:
+        reason = str(deploy.get("reason", "")) or "it did not come back after a reboot"
+        findings.append(Finding(verdict=Verdict.HANG, subject=host, sentence=reason))
+    if panic and not rolled_back:
         findings.append(Finding(verdict=Verdict.PANIC, subject=host, sentence=f"its console says “{panic}”"))
     if not facts:
         findings.append(

@@ -76,6 +76,22 @@ def test_misspelt_make_variable(tmp_path: Path) -> None:
     assert "INVENTORY=" in done.stdout
 
 
+def test_benchmark_of_nothing(tmp_path: Path) -> None:
+    """A benchmark that cannot be is refused before anything is built, whatever is wrong with it."""
+    before = set((ROOT / "reports").glob("*/bench-*"))
+    for variables, cause, fix in (
+        (["ARGS=--case randon"], "there is no case randon", "cases are: random"),
+        (["ARGS=--size 100M"], "the size 100M is not a multiple of 64M", "take 64M or 128M"),
+        (["ARGS=--pairs 0"], "0 pairs measure nothing", "--pairs 1"),
+        (["BASELINE=bench-20000101T000000Z"], "there is no benchmark 'bench-20000101T000000Z'", "fix: "),
+    ):
+        done = run(tmp_path, ["make", "bench", *variables])
+        assert done.returncode != 0
+        assert cause in done.stdout
+        assert fix in done.stdout
+    assert set((ROOT / "reports").glob("*/bench-*")) == before
+
+
 def test_verb_that_does_not_exist(tmp_path: Path) -> None:
     """The message says where the verbs are."""
     done = run(tmp_path, ["tools/play", "qualfy"])

@@ -21,14 +21,20 @@ HOST = "vhost1"
 def on_host(lab: Lab, *command: str) -> str:
     """Run a command on the lab's host and return what it printed."""
     done = subprocess.run(
-        ["ansible", HOST, "--one-line", "-m", "ansible.builtin.command", "-a", " ".join(command)],
+        ["ansible", HOST, "-m", "ansible.builtin.command", "-a", " ".join(command)],
         cwd=ROOT,
-        env={**lab.environment(), "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.json"},
+        env={
+            **lab.environment(),
+            "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true",  # ad-hoc commands print for people otherwise
+            "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+        },
         capture_output=True,
         text=True,
         check=True,
     )
-    stdout: str = json.loads(done.stdout)["plays"][0]["tasks"][0]["hosts"][HOST]["stdout"]
+    # Other callbacks print around the document.
+    document, _ = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("{") :])
+    stdout: str = document["plays"][0]["tasks"][0]["hosts"][HOST]["stdout"]
     return stdout
 
 

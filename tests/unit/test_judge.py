@@ -187,6 +187,11 @@ def test_order_of_gravity_is_complete() -> None:
         ({"evidence": []}, Verdict.UNPROVEN, "nothing was checked"),
         ({"evidence": [judge(evidence())]}, Verdict.UNPROVEN, "did not run"),
         ({"deploy": {"h1": {"outcome": "rolled-back"}}}, Verdict.ROLLED_BACK, "did not come up"),
+        (
+            {"deploy": {"h1": {"outcome": "hang", "reason": "it did not answer"}}},
+            Verdict.HANG,
+            "it did not answer",
+        ),
         ({"deploy": {}}, Verdict.PASS, "passed"),
         ({"panics": {"h1": "Kernel panic - not syncing: x"}}, Verdict.PANIC, "not syncing: x"),
         ({"manifest": {"build_id": "b2"}}, Verdict.FAIL, "build-id"),

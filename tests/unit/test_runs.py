@@ -70,3 +70,28 @@ def test_ending_what_never_began_is_an_error(tmp_path: Path) -> None:
 def test_no_commit_outside_of_a_checkout(tmp_path: Path) -> None:
     """A release tarball has no commit; the record then has none either."""
     assert runs.commit(tmp_path) is None
+
+
+def test_consoles_keep_what_was_written_during_the_run(tmp_path: Path) -> None:
+    """What a host said before the run is not the run's; beginning again does not move the place."""
+    old, fresh, absent = (tmp_path / name for name in ("old", "fresh", "absent"))
+    old.write_bytes(b"before\n")
+    logs = {"a": old, "b": fresh, "c": absent}
+    runs.begin(tmp_path / NAME, "virtual")
+    runs.begin(tmp_path / NAME, "virtual", logs)
+    with old.open("ab") as log:
+        log.write(b"panic\n")
+    fresh.write_bytes(b"first boot\n")
+    runs.begin(tmp_path / NAME, "virtual", logs)
+    runs.end(tmp_path / NAME)
+    kept = {path.name: path.read_bytes() for path in (tmp_path / NAME / "console").iterdir()}
+    assert kept == {"a.log": b"panic\n", "b.log": b"first boot\n"}
+
+
+def test_console_of_a_host_that_was_made_anew_is_kept_from_its_start(tmp_path: Path) -> None:
+    """A log shorter than it was is another one."""
+    log = tmp_path / "log"
+    log.write_bytes(b"a long life before the run\n")
+    runs.begin(tmp_path / NAME, "virtual", {"a": log})
+    log.write_bytes(b"new\n")
+    assert [path.read_bytes() for path in runs.keep_consoles(tmp_path / NAME)] == [b"new\n"]

@@ -9,6 +9,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import socket
 import threading
@@ -206,6 +207,7 @@ class Call:
         self.answers: list[dict[str, str]] = []
         self.seconds: list[float] = []
         self._buffer = b""
+        self._client = secrets.token_hex(4)
         self._socket = socket.socket(socket.AF_UNIX)
         try:
             self._socket.connect(str(path))
@@ -224,9 +226,11 @@ class Call:
         """
         with contextlib.closing(self._socket):
             for number, request in enumerate(self.requests):
+                tag = f"@{self._client}.{number}"
                 try:
-                    self._socket.sendall(f"@{number} {request}\n".encode())
-                    self.answers.append(self._receive(f"@{number}", request, deadline))
+                    # An earlier client that was interrupted may have left half a request: its line ends here.
+                    self._socket.sendall(f"\n{tag} {request}\n".encode())
+                    self.answers.append(self._receive(tag, request, deadline))
                 except TimeoutError:
                     raise BatchError(
                         f"the payload of guest {self.name} did not answer '{request}' in time: "

@@ -361,8 +361,9 @@ def _pages(options: argparse.Namespace) -> object:
 
 
 def _memory(_: argparse.Namespace) -> object:
-    from mergelab.host import memory, sample  # noqa: PLC0415 - only what a verb needs is imported
+    from mergelab.host import engine, memory, sample  # noqa: PLC0415 - only what a verb needs is imported
 
+    engine.settle()
     memory.settle()
     return {
         "meminfo": memory.meminfo(),

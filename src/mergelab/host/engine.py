@@ -11,6 +11,7 @@ import errno
 import fcntl
 import os
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 from mergelab.host import HostError
@@ -36,7 +37,7 @@ STAT_FIELDS = (
     "passes", "scanned", "merged", "zeroed", "unshared",
     "skip_absent", "skip_file", "skip_hugetlb", "skip_special", "skip_locked", "skip_guarded",
     "skip_huge", "skip_foreign", "skip_busy", "skip_nomem",
-    "unshare_demand", "metadata_bytes", "cpu_ns",
+    "unshare_demand", "metadata_bytes", "cpu_ns", "skip_swapped", "skip_crowded",
 )  # fmt: skip
 STAT_STRUCT = struct.Struct(f"=II{len(STAT_FIELDS) - 2}Q")
 
@@ -134,6 +135,12 @@ def read_file(name: str) -> int:
         return int(path.read_text(encoding="ascii"))
     except FileNotFoundError:
         raise HostError(_absent(path)) from None
+
+
+def settle() -> None:
+    """Makes the engine let go of shared pages that nothing maps any more: it counts them to be read."""
+    with suppress(FileNotFoundError):
+        (SYSFS / "pages_shared").read_bytes()
 
 
 def read_all() -> dict[str, int]:
