@@ -5,10 +5,14 @@ from __future__ import annotations
 
 import fcntl
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+
+from mergelab.kernel import build
+from tests.processes import processes
 
 ROOT = Path(__file__).parents[2]
 
@@ -237,3 +241,59 @@ def test_config_symbol_that_the_kernel_drops(tmp_path: Path) -> None:
     assert "memmerge.config" in done.stdout
     assert "CONFIG_NO_SUCH_SYMBOL" in done.stdout
     assert not tree.exists()
+
+
+def interrupt(state: Path, command: list[str], at: str, environment: Mapping[str, str]) -> tuple[int, str]:
+    """Start a command as a terminal does, press Ctrl-C when it has printed a text; its status and output."""
+    inherited = {name: value for name, value in os.environ.items() if name != "MERGELAB_RUN_DIR"}
+    with subprocess.Popen(
+        # As a shell starts what is in the foreground; pytest itself may run in the background.
+        ["env", "--default-signal=INT", *command],
+        cwd=ROOT,
+        env={**inherited, "XDG_STATE_HOME": str(state), **environment},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as child:
+        assert child.stdout is not None
+        output = ""
+        for line in child.stdout:
+            output += line
+            if at in line:
+                os.killpg(child.pid, signal.SIGINT)
+                break
+        output += child.stdout.read()
+    return child.returncode, output
+
+
+def test_interrupted_run(tmp_path: Path) -> None:
+    """Ctrl-C while a host is waited for: said, its own status, and the lock is free for the next run."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        bad = inventory(tmp_path, ansible_host="127.0.0.1", ansible_port=str(silent.getsockname()[1]))
+        command = ["tools/play", "validate"]
+        status, output = interrupt(tmp_path, command, "PLAY [Validate the hosts]", {"INVENTORY": str(bad)})
+    assert status == 130, output
+    assert "interrupted after" in output
+    again = run(tmp_path, ["tools/play", "validate", "--list-hosts"], {"INVENTORY": str(bad)})
+    assert "another run" not in again.stdout
+    assert again.returncode == 0, again.stdout
+
+
+def test_interrupted_kernel_build(tmp_path: Path) -> None:
+    """Ctrl-C while a kernel is built leaves nothing that looks like one, and no compiler at work."""
+    cache = tmp_path / "cache"
+    cache.mkdir()
+    sources = build.default_cache() / "src"  # spares unpacking the source
+    sources.mkdir(parents=True, exist_ok=True)
+    (cache / "src").symlink_to(sources)
+    kernels = cache / "kernels"
+    command = ["mergelab", "kernel", "build", "--profile", "um", "--cache", str(cache)]
+    status, output = interrupt(tmp_path, command, "build …", {})
+    assert status == 130, output
+    assert "interrupted" in output
+    assert [path for path in kernels.iterdir() if path.is_dir()] == []
+    assert [line for line in processes(str(kernels)) if "make" in line] == []

@@ -3,26 +3,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from tests.integration.lab import Lab, Played
+from tests.processes import processes
 
 pytestmark = pytest.mark.lab
-
-
-def processes(text: str) -> list[str]:
-    """Return the command lines of running processes that name the text."""
-    found = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            line = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
-        except OSError:
-            continue
-        if text in line:
-            found.append(line)
-    return found
 
 
 def test_teardown_leaves_nothing(lab: Lab, qualified: Played) -> None:
