@@ -27,8 +27,15 @@ def root() -> Path:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Bound every test: a mark of its own, then the limit of its kind, then pyproject's."""
+    """Keep together what shares machines, and bound every test.
+
+    With pytest-xdist all lab tests are one group, which has one lab, and every other file is a group: one
+    worker runs a group, in its order. The bound is a mark of its own, then the limit of its kind, then
+    pyproject's.
+    """
     for item in items:
+        lab = item.get_closest_marker("lab")
+        item.add_marker(pytest.mark.xdist_group("lab" if lab else str(item.path)))
         if item.get_closest_marker("timeout"):
             continue
         for marker, seconds in LIMITS.items():

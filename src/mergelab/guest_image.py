@@ -65,7 +65,11 @@ def build(kernel: Path, payload_source: Path, cache: Path) -> Path:
             _pack(work, image.name)
             _sync(work)
             work.chmod(0o755)
-            work.rename(image)
+            try:
+                work.rename(image)
+            except OSError:
+                if not image.is_dir():  # not a second run that was quicker
+                    raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return image

@@ -2,7 +2,9 @@
 """An embedded lab of the tests' own, driven by the commands that a user types.
 
 Its state, its ports and its machines' names differ from those of a user's lab, so both can run
-at once; the cache is shared, as nothing in it depends on who filled it.
+at once; the cache is shared, as nothing in it depends on who filled it. The state is always in the same
+place: what a test run that was killed has left is found and removed by the next one, or by this file as a
+program.
 """
 
 from __future__ import annotations
@@ -11,13 +13,17 @@ import json
 import os
 import re
 import subprocess
+import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
 PORT_BASE = "2300"
+HOST = "vhost1"
 DOMAINS = "mergelab-test-{{ inventory_hostname }}"
+STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "mergelab-test"
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,12 @@ class Played:
         """Return the run's judged record, run.json."""
         assert self.run_dir is not None, self.output
         value: dict[str, Any] = json.loads((self.run_dir / "run.json").read_text())
+        return value
+
+    def deployed(self) -> dict[str, Any]:
+        """Return what the run wrote about the deployment on the lab's host."""
+        assert self.run_dir is not None, self.output[-3000:]
+        value: dict[str, Any] = json.loads((self.run_dir / "deploy" / f"{HOST}.json").read_text())
         return value
 
 
@@ -92,6 +104,37 @@ class Lab:
         named = re.search(r"^mergelab: run (\S+)$", text, re.MULTILINE)
         return Played(status, text, ROOT / "reports" / "runs" / named[1] if named else None)
 
+    def on_host(self, *command: str) -> str:
+        """Run a command on the lab's host and return what it printed."""
+        done = subprocess.run(
+            ["ansible", HOST, "-m", "ansible.builtin.command", "-a", " ".join(command)],
+            cwd=ROOT,
+            env={
+                **self.environment(),
+                "ANSIBLE_LOAD_CALLBACK_PLUGINS": "true",  # ad-hoc commands print for people otherwise
+                "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
+            },
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        # Other callbacks print around the document.
+        document, _ = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("{") :])
+        stdout: str = document["plays"][0]["tasks"][0]["hosts"][HOST]["stdout"]
+        return stdout
+
+    def clear(self) -> None:
+        """Remove the hosts of this lab, if there are any, whoever started them.
+
+        Raises:
+            RuntimeError: they cannot be removed; they are left as they are.
+        """
+        if not any((self.state / "mergelab" / "virtual").glob("*/*")):
+            return
+        gone = self.play("teardown")
+        if gone.status:
+            raise RuntimeError(f"the tests' lab in {self.state} cannot be removed:\n{gone.output[-3000:]}")
+
     def machines(self) -> set[str]:
         """Return the names of this lab's libvirt machines, running or not."""
         listed = subprocess.run(
@@ -101,3 +144,11 @@ class Lab:
             check=False,
         )
         return {name for name in listed.stdout.split() if name.startswith("mergelab-test-")}
+
+
+if __name__ == "__main__":
+    with tempfile.TemporaryDirectory(prefix="test-lab-") as folder:
+        try:
+            Lab(STATE, Path(folder)).clear()
+        except RuntimeError as error:
+            sys.exit(str(error))

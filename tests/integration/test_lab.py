@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tests.integration.lab import Lab, Played
+from tests.integration.lab import HOST, Lab, Played
 
 pytestmark = pytest.mark.lab
 
@@ -26,7 +26,7 @@ CHECKS = {
 def evidence(played: Played) -> dict[str, dict[str, object]]:
     """Return the evidence of the lab's host, by check."""
     assert played.run_dir is not None, played.output
-    files = (played.run_dir / "evidence" / "vhost1").glob("*.json")
+    files = (played.run_dir / "evidence" / HOST).glob("*.json")
     return {path.stem: json.loads(path.read_text()) for path in files}
 
 
@@ -42,15 +42,14 @@ def test_record_is_a_pass_of_an_emulated_host(qualified: Played) -> None:
     record = qualified.record()
     assert record["verdict"] == "pass"
     assert qualified.run_dir is not None
-    facts = json.loads((qualified.run_dir / "facts" / "vhost1.json").read_text())
+    facts = json.loads((qualified.run_dir / "facts" / f"{HOST}.json").read_text())
     assert facts["emulated"] is True
     assert "emulated" in (qualified.run_dir / "index.html").read_text()
 
 
 def test_the_host_was_deployed_by_a_reboot(qualified: Played) -> None:
     """A host that ran the kernel already would prove nothing about deploy."""
-    assert qualified.run_dir is not None
-    deploy = json.loads((qualified.run_dir / "deploy" / "vhost1.json").read_text())
+    deploy = qualified.deployed()
     assert deploy["outcome"] == "promoted"
     assert deploy["old_release"] != deploy["new_release"]
 
@@ -81,7 +80,7 @@ def test_density_overcommits(qualified: Played) -> None:
 def test_telemetry_covers_the_run(qualified: Played) -> None:
     """Every line of the stream is a sample, in order, with the engine's counters in some."""
     assert qualified.run_dir is not None
-    lines = (qualified.run_dir / "telemetry" / "vhost1.jsonl").read_text().splitlines()
+    lines = (qualified.run_dir / "telemetry" / f"{HOST}.jsonl").read_text().splitlines()
     samples = [json.loads(line) for line in lines]
     times = [sample["t"] for sample in samples]
     assert times == sorted(times)
@@ -95,9 +94,7 @@ def test_second_deploy_changes_nothing(lab: Lab, qualified: Played) -> None:
     assert again.status == 0, again.output[-6000:]
     assert again.changed()
     assert set(again.changed().values()) == {0}, again.output[-6000:]
-    assert again.run_dir is not None
-    deploy = json.loads((again.run_dir / "deploy" / "vhost1.json").read_text())
-    assert deploy["outcome"] == "unchanged"
+    assert again.deployed()["outcome"] == "unchanged"
 
 
 def test_second_lab_up_changes_nothing(lab: Lab, qualified: Played) -> None:
