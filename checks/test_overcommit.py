@@ -64,7 +64,7 @@ def test_density(claim: Proving, guests: Guests, density_contents: int) -> None:
             shared,
             used,
             "pages",
-            tolerance=shared * HOST_SHARE,
+            tolerance=int(shared * HOST_SHARE),
             relation=Relation.AT_MOST,
         )
         answers = []

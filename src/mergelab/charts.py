@@ -129,6 +129,9 @@ def draw(
 FEW = 4
 """Points of a curve up to which each is marked."""
 
+MARK_WIDTH = 0.022
+"""Width of a character above a chart, as a part of the chart's width; a bit more than it is."""
+
 
 def _curves(axes: Axes, series: Sequence[Series], divisor: float) -> None:
     for number, each in enumerate(series):
@@ -145,10 +148,15 @@ def _curves(axes: Axes, series: Sequence[Series], divisor: float) -> None:
 
 
 def _frame(axes: Axes, bands: Sequence[Band], unit: str, *, log: bool) -> None:
+    free, span = -math.inf, max((band.end for band in bands), default=0.0)
     for number, band in enumerate(bands):
         if number % 2 == 0:
             axes.axvspan(band.start, band.end, color=_BAND, linewidth=0, zorder=0)
         middle = (band.start + band.end) / 2
+        half = MARK_WIDTH * span * len(band.mark) / 2
+        if middle - half < free:
+            continue  # bands are short here, and a mark on top of another tells nothing
+        free = middle + half
         axes.text(middle, 1.03, band.mark, transform=axes.get_xaxis_transform(), ha="center", fontsize=9.5)
     if log:
         axes.set_yscale("log")

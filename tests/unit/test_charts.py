@@ -61,6 +61,13 @@ def test_colours_are_variables_and_never_alone() -> None:
     assert ">7<" in text
 
 
+def test_marks_do_not_lie_upon_each_other() -> None:
+    """Of marks in a crowd the first is drawn, and the next for which there is room."""
+    bands = [Band(start=at, end=at + 1, mark=mark) for at, mark in ((0, "a"), (1, "b"), (2, "c"), (98, "d"))]
+    text = draw("key", [Series(name="a", x=[0, 100], y=[1, 2])], bands, "pages", "")
+    assert [mark for mark in "abcd" if f">{mark}</text>" in text] == ["a", "d"]
+
+
 def test_same_data_same_drawing() -> None:
     """A report that changes without a cause cannot be compared."""
     series = [Series(name="a", x=[0, 1, 2], y=[3, 1, 2])]
