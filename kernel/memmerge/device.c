@@ -183,6 +183,7 @@ static int mmg_walk(struct mmg_domain *domain, u64 id, u64 start, u64 end,
 	sum->scanned += pass.scanned;
 	sum->merged += pass.merged;
 	sum->zeroed += pass.zeroed;
+	sum->unread += pass.unread;
 	for (i = 0; i < MMG_NR_SKIPS; i++)
 		sum->skip[i] += pass.skip[i];
 	return err;

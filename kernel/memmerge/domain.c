@@ -64,6 +64,7 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 		.scanned = pass->scanned,
 		.merged = pass->merged,
 		.zeroed = pass->zeroed,
+		.unread = pass->unread,
 		.unshared = unshared,
 	};
 	struct mmg_totals *sums[] = { &domain->totals, &mmg_totals };
@@ -77,6 +78,7 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 		sums[i]->scanned += add.scanned;
 		sums[i]->merged += add.merged;
 		sums[i]->zeroed += add.zeroed;
+		sums[i]->unread += add.unread;
 		sums[i]->skipped += add.skipped;
 		sums[i]->unshared += add.unshared;
 	}

@@ -26,7 +26,7 @@ static u32 *mmg_heads_alloc(unsigned int bits)
 /* The high bits: xxh64 mixes them best, and they stay in use as bits grow. */
 static u32 *mmg_bucket(struct mmg_index *index, u64 hash)
 {
-	return &index->heads[hash >> (64 - index->bits)];
+	return &index->heads[hash >> (MMG_HASH_BITS - index->bits)];
 }
 
 /**

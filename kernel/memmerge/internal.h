@@ -45,6 +45,11 @@
 #define MMG_MAX_PAGES		(1UL << 31)
 #define MMG_MAX_CHUNKS		(MMG_MAX_PAGES >> MMG_CHUNK_SHIFT)
 #define MMG_NIL			U32_MAX
+/*
+ * Bits of a hash. Two contents of the same hash cost a comparison when they
+ * meet, and nothing else.
+ */
+#define MMG_HASH_BITS		48
 
 /**
  * enum mmg_state - what the engine knows of a page
@@ -108,6 +113,7 @@ enum mmg_skip {
 
 /**
  * struct mmg_entry - one page of a region, 16 bytes
+ * @tag: which page it was that is @cold
  * @hash: of the page's content when last read; unless the entry is on a chain
  * @shared: on a chain: id of the shared page
  * @prev: on a chain: id of the entry before this one, or MMG_NIL
@@ -116,25 +122,37 @@ enum mmg_skip {
  * @state: enum mmg_state
  * @place: on a chain: which of the chunk's places the mapping was made in
  * @changed: the content differed between the last two reads
+ * @calm: MMG_INDEXED: reads that found the content as it was, at most MMG_CALM
  * @breaks: how often sharing of this page did not last, at most MMG_MAX_BREAKS
+ * @cold: MMG_INDEXED: was write-protected before it was last read, see scan.c
+ * @heats: how often that did not last, at most MMG_MAX_HEATS
  * @wait: passes of the scanner for which the page is left alone
+ * @warm: passes for which the page is not write-protected; of a cold one those
+ *	that it has been, at most MMG_LASTED
  *
  * An entry is either in the index, or on a chain, or neither.
  */
 struct mmg_entry {
 	union {
-		u64 hash;
+		struct {
+			u64 tag : 16;
+			u64 hash : MMG_HASH_BITS;
+		};
 		struct {
 			u32 shared;
 			u32 prev;
 		};
 	};
 	u32 next;
-	u8 state;
-	u8 place;
+	u8 state : 3;
+	u8 place : 2;
 	u8 changed : 1;
-	u8 breaks : 7;
+	u8 calm : 2;
+	u8 breaks : 3;
+	u8 cold : 1;
+	u8 heats : 3;
 	u8 wait;
+	u8 warm;
 };
 
 static_assert(sizeof(struct mmg_entry) == 16);
@@ -156,7 +174,10 @@ struct mmg_place {
 	unsigned int users;
 };
 
-/* One, but for forks, moves and several vmas in the range of a page table. */
+/*
+ * One, but for forks, moves and several vmas in the range of a page table.
+ * More would not fit into an entry.
+ */
 #define MMG_CHUNK_PLACES	4
 
 /**
@@ -229,12 +250,14 @@ static_assert(sizeof(struct mmg_shared) == 64);
  * @scanned: pages looked at
  * @merged: pages made to map a shared page
  * @zeroed: pages made to map the zero page
+ * @unread: pages that were known to be as they were without reading them
  * @skip: pages not eligible, by reason
  */
 struct mmg_pass {
 	u64 scanned;
 	u64 merged;
 	u64 zeroed;
+	u64 unread;
 	u64 skip[MMG_NR_SKIPS];
 };
 
@@ -243,6 +266,7 @@ struct mmg_pass {
  * @scanned: pages looked at
  * @merged: pages made to map a shared page
  * @zeroed: pages made to map the zero page
+ * @unread: pages that were not read, as they were known to be unchanged
  * @skipped: pages not eligible
  * @unshared: shared pages found to have been written
  * @cpu_ns: CPU time of scanning
@@ -251,6 +275,7 @@ struct mmg_totals {
 	u64 scanned;
 	u64 merged;
 	u64 zeroed;
+	u64 unread;
 	u64 skipped;
 	u64 unshared;
 	u64 cpu_ns;
@@ -269,6 +294,7 @@ struct mmg_totals {
  * @nr: pages in each state
  * @nr_changed: pages whose content changed between the last two reads, or
  *	that are left alone for a while
+ * @nr_cold: pages that are write-protected so as not to be read again
  * @passes: complete passes
  * @last: what the last complete pass did
  * @round: of the scanner, in which the region was last completed
@@ -287,6 +313,7 @@ struct mmg_region {
 	unsigned long nr_chunks;
 	unsigned long nr[MMG_NR_STATES];
 	unsigned long nr_changed;
+	unsigned long nr_cold;
 	u64 passes;
 	struct mmg_pass last;
 	unsigned long round;
@@ -300,11 +327,14 @@ struct mmg_region {
  * @MMG_SAW_PAGE: a page that may be merged
  * @MMG_SAW_SHARED: a shared page of the domain
  * @MMG_SAW_ZERO: the zero page, put there by merging
+ * @MMG_SAW_COLD: a page that may be merged, and was not written since it was
+ *	read
  */
 enum mmg_saw {
 	MMG_SAW_PAGE = MMG_NR_SKIPS,
 	MMG_SAW_SHARED,
 	MMG_SAW_ZERO,
+	MMG_SAW_COLD,
 };
 
 /**
@@ -314,12 +344,18 @@ enum mmg_saw {
  * @hash: MMG_SAW_PAGE: of its content, 0 if @zero; MMG_SAW_SHARED: number of
  *	the shared page
  * @zero: MMG_SAW_PAGE: it is all zero and shall map the zero page
+ * @written: MMG_SAW_PAGE: its entry is cold, but it was written
+ * @protect: pages to be write-protected before they are read, or NULL
+ * @protected: MMG_SAW_PAGE: it was write-protected before it was read
  */
 struct mmg_batch {
 	u8 saw[MMG_CHUNK_PAGES];
 	struct page *pages[MMG_CHUNK_PAGES];
 	u64 hash[MMG_CHUNK_PAGES];
 	bool zero[MMG_CHUNK_PAGES];
+	bool written[MMG_CHUNK_PAGES];
+	struct page *protect[MMG_CHUNK_PAGES];
+	bool protected[MMG_CHUNK_PAGES];
 };
 
 /**
@@ -413,12 +449,19 @@ struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 				   unsigned long addr);
 void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
 		    enum mmg_state state, bool changed);
+void mmg_region_set_cold(struct mmg_region *region, struct mmg_entry *entry,
+			 bool cold);
 void mmg_region_pass(struct mmg_region *region, const struct mmg_pass *pass);
 unsigned long mmg_region_metadata(const struct mmg_region *region);
 
 /* scan.c */
 #define MMG_MAX_BREAKS	6
+#define MMG_MAX_HEATS	7
+#define MMG_CALM	2
+#define MMG_LASTED	128
+u64 mmg_hash(const void *content, u64 key);
 u8 mmg_backoff(u8 breaks);
+void mmg_entry_heat(struct mmg_entry *entry);
 int mmg_scan_range(struct mmg_region *region, unsigned long start,
 		   unsigned long end, bool patient, struct mmg_pass *pass);
 

@@ -16,7 +16,6 @@
 #include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/userfaultfd_k.h>
-#include <linux/xxhash.h>
 
 #include "internal.h"
 
@@ -282,7 +281,7 @@ int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 		return err;
 
 	addr = kmap_local_page(t.page);
-	hash = xxh64(addr, PAGE_SIZE, shared->domain->key);
+	hash = mmg_hash(addr, shared->domain->key);
 	kunmap_local(addr);
 	if (hash != shared->hash) {
 		err = -1 - MMG_SKIP_BUSY;

@@ -110,6 +110,7 @@ void mmg_region_forget(struct mmg_region *region)
 			mmg_index_remove(&domain->index,
 					 (chunk->id << MMG_CHUNK_SHIFT) + slot);
 			entry->state = MMG_SEEN;
+			entry->cold = false;
 		}
 		chunk->region = NULL;
 		domain->nr_detached++;
@@ -118,6 +119,7 @@ void mmg_region_forget(struct mmg_region *region)
 	memset(region->nr, 0, sizeof(region->nr));
 	region->nr[MMG_NONE] = (region->end - region->start) >> PAGE_SHIFT;
 	region->nr_changed = 0;
+	region->nr_cold = 0;
 }
 
 /**
@@ -222,8 +224,24 @@ void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
 	region->nr[state]++;
 	if (changed != entry->changed)
 		region->nr_changed += changed ? 1 : -1;
+	if (state != MMG_INDEXED)
+		mmg_region_set_cold(region, entry, false);
 	entry->state = state;
 	entry->changed = changed;
+}
+
+/**
+ * mmg_region_set_cold - note whether a page can be told to be unchanged
+ * @region: of the page
+ * @entry: of the page, which waits in the index if @cold
+ * @cold: it can
+ */
+void mmg_region_set_cold(struct mmg_region *region, struct mmg_entry *entry,
+			 bool cold)
+{
+	if (cold != entry->cold)
+		region->nr_cold += cold ? 1 : -1;
+	entry->cold = cold;
 }
 
 /**

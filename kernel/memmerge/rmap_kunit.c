@@ -146,7 +146,7 @@ static void mmg_test_chain(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, mmg_test_pgoff(511), pgoffs[0]);
 	KUNIT_EXPECT_EQ(test, mmg_test_pgoff(1023), pgoffs[1]);
 	KUNIT_EXPECT_EQ(test, mmg_test_pgoff(700), pgoffs[2]);
-	KUNIT_EXPECT_EQ(test, 1000, t->chunks[0].entries[5].hash);
+	KUNIT_EXPECT_EQ(test, 1000, (u64)t->chunks[0].entries[5].hash);
 }
 
 static void mmg_test_places(struct kunit *test)
@@ -163,7 +163,7 @@ static void mmg_test_places(struct kunit *test)
 					       mmg_test_pgoff(10)));
 	KUNIT_EXPECT_FALSE(test, mmg_test_link(t, 0, 10, 0, 12345));
 	KUNIT_EXPECT_EQ(test, MMG_CHUNK_PLACES, t->shared[0].count);
-	KUNIT_EXPECT_EQ(test, MMG_NONE, t->chunks[0].entries[10].state);
+	KUNIT_EXPECT_EQ(test, MMG_NONE, (int)t->chunks[0].entries[10].state);
 	/* The old ones still have, and so has the next chunk. */
 	KUNIT_EXPECT_TRUE(test, mmg_test_link(t, 1, 10, 1, mmg_test_pgoff(10)));
 	KUNIT_EXPECT_TRUE(test, mmg_test_link(t, 1, 600, MMG_CHUNK_PLACES, 7));

@@ -7,7 +7,22 @@
  * the references back, and only then decide. Two equal pages are merged the
  * first time both have been seen; a page whose sharing did not last is left
  * alone for a while, longer each time.
+ *
+ * A page that waits in the index, and that some passes found unchanged, is
+ * write-protected before it is read once more. From then on it is cold: as
+ * long as its page table entry is clean and read-only, nobody can have written
+ * it, and it need not be read, nor even its struct page be looked at. A page
+ * that is written after all is not protected again for a while, longer each
+ * time: who writes now and then pays few faults for it.
+ *
+ * That a page is cold is a hint, as its hash is. It may hold something else:
+ * written by a device for which it was pinned before it was protected, or
+ * another page that came there, read-only, and has the same tag. Then it is
+ * not found by what it holds now, until it is read in its turn, which each
+ * cold page is once in MMG_REREAD passes. It is never merged wrongly, as every
+ * byte is compared before, see merge.c.
  */
+#include <linux/bitmap.h>
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
 #include <linux/pagewalk.h>
@@ -18,11 +33,15 @@
 
 #include "internal.h"
 
+/* Each cold page is read once in so many passes, a power of two. */
+#define MMG_REREAD	64
+
 /**
  * struct mmg_chunk_scan - scan of a part of one chunk
  * @region: of the chunk
  * @chunk: that is scanned
  * @batch: what is there
+ * @turn: which cold pages are read in this pass
  * @zero_pages: pages of zeroes shall map the zero page
  * @done: what was done
  * @mates: of the pages merged, those that an earlier scan had looked at
@@ -33,6 +52,7 @@ struct mmg_chunk_scan {
 	struct mmg_region *region;
 	struct mmg_chunk *chunk;
 	struct mmg_batch *batch;
+	unsigned int turn;
 	bool zero_pages;
 	struct mmg_pass done;
 	u64 mates;
@@ -49,6 +69,38 @@ struct mmg_chunk_scan {
 u8 mmg_backoff(u8 breaks)
 {
 	return (1U << min_t(u8, breaks, MMG_MAX_BREAKS)) - 1;
+}
+
+/**
+ * mmg_hash - hash the content of a page
+ * @content: of the page
+ * @key: of the domain
+ *
+ * Return: MMG_HASH_BITS bits; the high ones are mixed best.
+ */
+u64 mmg_hash(const void *content, u64 key)
+{
+	return xxh64(content, PAGE_SIZE, key) >> (64 - MMG_HASH_BITS);
+}
+
+/**
+ * mmg_entry_heat - note that a cold page was written
+ * @entry: of the page; it is not write-protected again for a while, longer
+ *	each time unless the protection had lasted
+ */
+void mmg_entry_heat(struct mmg_entry *entry)
+{
+	if (entry->warm >= MMG_LASTED)
+		entry->heats = 0;
+	if (entry->heats < MMG_MAX_HEATS)
+		entry->heats++;
+	entry->warm = (1U << entry->heats) - 1;
+	entry->calm = 0;
+}
+
+static u16 mmg_tag(unsigned long pfn)
+{
+	return pfn ^ pfn >> 16;
 }
 
 static struct mmg_entry *mmg_scan_entry(struct mmg_chunk_scan *scan,
@@ -121,18 +173,65 @@ static enum mmg_skip mmg_see_swap(pte_t pte)
 	return is_hwpoison_entry(entry) ? MMG_SKIP_SPECIAL : MMG_SKIP_ABSENT;
 }
 
+/* Shall a page, which has been seen to be ordinary, be write-protected? */
+static bool mmg_see_calm(const struct mmg_entry *entry,
+			 const struct vm_area_struct *vma, struct page *page)
+{
+	/* A debugger writes into what is not writable without any trace. */
+	return entry->state == MMG_INDEXED && !entry->cold && !entry->warm &&
+	       entry->calm == MMG_CALM && vma->vm_flags & VM_WRITE &&
+	       !folio_maybe_dma_pinned(page_folio(page));
+}
+
 static unsigned int mmg_see_pte(struct mmg_chunk_scan *scan, unsigned int slot,
 				struct vm_area_struct *vma, unsigned long addr,
 				pte_t pte)
 {
+	const struct mmg_entry *entry = mmg_scan_entry(scan, slot);
+	struct mmg_batch *batch = scan->batch;
 	struct page *page;
+	unsigned int saw;
 
 	if (!pte_present(pte))
 		return mmg_see_swap(pte);
+	if (entry->cold) {
+		batch->written[slot] = pte_write(pte) || pte_dirty(pte);
+		if (!batch->written[slot] && !pte_special(pte) &&
+		    entry->tag == mmg_tag(pte_pfn(pte)) &&
+		    (slot ^ scan->turn) % MMG_REREAD)
+			return MMG_SAW_COLD;
+	}
 	if (is_ksm_zero_pte(pte))
 		return MMG_SAW_ZERO;
 	page = vm_normal_page(vma, addr, pte);
-	return page ? mmg_see_page(scan, slot, page) : MMG_SKIP_ABSENT;
+	if (!page)
+		return MMG_SKIP_ABSENT;
+	saw = mmg_see_page(scan, slot, page);
+	if (saw == MMG_SAW_PAGE && mmg_see_calm(entry, vma, page))
+		batch->protect[slot] = page;
+	return saw;
+}
+
+/* Write-protect what shall be, of the slots that have just been seen. */
+static void mmg_protect(struct mmg_chunk_scan *scan, struct vm_area_struct *vma,
+			unsigned int first, unsigned int end)
+{
+	struct mmg_batch *batch = scan->batch;
+	DECLARE_BITMAP(done, MMG_CHUNK_PAGES);
+	unsigned int i;
+
+	while (first < end && !batch->protect[first])
+		first++;
+	while (first < end && !batch->protect[end - 1])
+		end--;
+	if (first == end)
+		return;
+	if (!pages_wrprotect(vma, scan->chunk->start +
+			     ((unsigned long)first << PAGE_SHIFT),
+			     batch->protect + first, end - first, done))
+		return;
+	for_each_set_bit(i, done, end - first)
+		batch->protected[first + i] = true;
 }
 
 static bool mmg_see_huge(struct mmg_chunk_scan *scan, pmd_t *pmdp,
@@ -171,6 +270,7 @@ static int mmg_see_table(pmd_t *pmd, unsigned long addr, unsigned long end,
 {
 	struct mmg_chunk_scan *scan = walk->private;
 	unsigned int slot = (addr - scan->chunk->start) >> PAGE_SHIFT;
+	unsigned int first = slot;
 	pte_t *start, *ptep;
 	spinlock_t *ptl;
 
@@ -186,6 +286,7 @@ static int mmg_see_table(pmd_t *pmd, unsigned long addr, unsigned long end,
 		scan->batch->saw[slot] = mmg_see_pte(scan, slot, walk->vma,
 						     addr, ptep_get(ptep));
 	pte_unmap_unlock(start, ptl);
+	mmg_protect(scan, walk->vma, first, slot);
 	return 0;
 }
 
@@ -248,8 +349,7 @@ static void mmg_read(struct mmg_chunk_scan *scan, unsigned int first,
 		addr = kmap_local_page(page);
 		batch->zero[slot] = scan->zero_pages &&
 				    !memchr_inv(addr, 0, PAGE_SIZE);
-		batch->hash[slot] = batch->zero[slot] ? 0 :
-				    xxh64(addr, PAGE_SIZE, key);
+		batch->hash[slot] = batch->zero[slot] ? 0 : mmg_hash(addr, key);
 		kunmap_local(addr);
 		put_page(page);
 		cond_resched();
@@ -372,6 +472,59 @@ static bool mmg_was_written(struct mmg_entry *entry, enum mmg_state before,
 	}
 }
 
+/* A page was read: was it a cold one that has been written, or has moved? */
+static void mmg_decide_warm(struct mmg_chunk_scan *scan, unsigned int slot)
+{
+	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
+
+	if (!entry->cold)
+		return;
+	if (scan->batch->written[slot])
+		mmg_entry_heat(entry);
+	else if (entry->tag == mmg_tag(page_to_pfn(scan->batch->pages[slot])))
+		return;
+	mmg_region_set_cold(scan->region, entry, false);
+}
+
+/*
+ * A page that waits in the index was read and found unchanged; the next time
+ * it may not have to be.
+ */
+static void mmg_decide_calm(struct mmg_chunk_scan *scan, unsigned int slot)
+{
+	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
+	struct page *page = scan->batch->pages[slot];
+
+	mmg_scan_set(scan, slot, MMG_INDEXED, false);
+	if (entry->cold)
+		return;
+	if (scan->batch->protected[slot]) {
+		entry->warm = 0;
+		entry->tag = mmg_tag(page_to_pfn(page));
+		mmg_region_set_cold(scan->region, entry, true);
+	} else if (scan->batch->protect[slot]) {
+		/* Somebody has a reference, and may keep it for long. */
+		mmg_entry_heat(entry);
+	} else if (entry->warm) {
+		entry->warm--;
+	} else if (entry->calm < MMG_CALM) {
+		entry->calm++;
+	}
+}
+
+/* A page is known to be as it was when it was read. */
+static void mmg_decide_cold(struct mmg_chunk_scan *scan, unsigned int slot)
+{
+	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
+
+	/* It may have been merged with an earlier one of this very scan. */
+	if (!entry->cold)
+		return;
+	if (entry->warm < MMG_LASTED)
+		entry->warm++;
+	scan->done.unread++;
+}
+
 /* Decide about one page that was read. */
 static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 {
@@ -386,6 +539,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	bool changed;
 	u32 id;
 
+	mmg_decide_warm(scan, slot);
 	if (mmg_entry_chained(entry))
 		left = mmg_scan_leave(scan, slot, true);
 	changed = mmg_was_written(entry, before, hash);
@@ -405,11 +559,12 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 		shared = mmg_shared_find(domain, hash);
 	if (entry->state == MMG_INDEXED && !changed && !zero && !shared) {
 		/* Whoever is equal will find this one. */
-		mmg_scan_set(scan, slot, MMG_INDEXED, false);
+		mmg_decide_calm(scan, slot);
 		return;
 	}
 	mmg_scan_set(scan, slot, MMG_SEEN, changed);
 	entry->hash = hash;
+	entry->calm = 0;
 
 	if (scan->patient && entry->wait) {
 		entry->wait--;
@@ -451,6 +606,9 @@ static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 	case MMG_SAW_PAGE:
 		mmg_decide_page(scan, slot);
 		break;
+	case MMG_SAW_COLD:
+		mmg_decide_cold(scan, slot);
+		break;
 	case MMG_SAW_SHARED:
 		mmg_decide_shared(scan, slot);
 		break;
@@ -471,6 +629,7 @@ static int mmg_scan_chunk(struct mmg_region *region, unsigned long start,
 	struct mmg_chunk_scan scan = {
 		.region = region,
 		.batch = region->domain->batch,
+		.turn = region->passes,
 		.zero_pages = READ_ONCE(mmg_tunables.use_zero_pages),
 		.patient = patient,
 	};
@@ -484,6 +643,9 @@ static int mmg_scan_chunk(struct mmg_region *region, unsigned long start,
 	last = (end - scan.chunk->start) >> PAGE_SHIFT;
 
 	mmg_saw_range(&scan, start, end, MMG_SKIP_ABSENT);
+	memset(scan.batch->protect, 0, sizeof(scan.batch->protect));
+	memset(scan.batch->protected, 0, sizeof(scan.batch->protected));
+	memset(scan.batch->written, 0, sizeof(scan.batch->written));
 	mmg_see(&scan, start, end);
 	mmg_read(&scan, first, last);
 	for (slot = first; slot < last; slot++) {
@@ -495,6 +657,7 @@ static int mmg_scan_chunk(struct mmg_region *region, unsigned long start,
 	pass->scanned += scan.done.scanned;
 	pass->merged += scan.done.merged;
 	pass->zeroed += scan.done.zeroed;
+	pass->unread += scan.done.unread;
 	for (i = 0; i < MMG_NR_SKIPS; i++)
 		pass->skip[i] += scan.done.skip[i];
 

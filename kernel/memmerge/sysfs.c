@@ -82,6 +82,7 @@ enum mmg_sum {
 	MMG_SUM_UNSHARED,
 	MMG_SUM_VOLATILE,
 	MMG_SUM_ZERO,
+	MMG_SUM_COLD,
 	MMG_SUM_DOMAINS,
 	MMG_SUM_REGIONS,
 	MMG_SUM_METADATA,
@@ -113,6 +114,8 @@ static u64 mmg_sum_domain(struct mmg_domain *domain, enum mmg_sum what)
 			sum += region->nr_changed;
 		else if (what == MMG_SUM_ZERO)
 			sum += region->nr[MMG_ZERO];
+		else if (what == MMG_SUM_COLD)
+			sum += region->nr_cold;
 		else
 			sum++;
 	}
@@ -147,9 +150,11 @@ MMG_FILE_RO(pages_unswappable, 0);
 MMG_FILE_RO(pages_unshared, mmg_sum(MMG_SUM_UNSHARED));
 MMG_FILE_RO(pages_volatile, mmg_sum(MMG_SUM_VOLATILE));
 MMG_FILE_RO(pages_mapped_zero, mmg_sum(MMG_SUM_ZERO));
+MMG_FILE_RO(pages_protected, mmg_sum(MMG_SUM_COLD));
 MMG_FILE_RO(pages_scanned, mmg_totals_now().scanned);
 MMG_FILE_RO(pages_merged, mmg_totals_now().merged);
 MMG_FILE_RO(pages_zeroed, mmg_totals_now().zeroed);
+MMG_FILE_RO(pages_unread, mmg_totals_now().unread);
 MMG_FILE_RO(pages_skipped, mmg_totals_now().skipped);
 MMG_FILE_RO(pages_unshared_total, mmg_totals_now().unshared);
 MMG_FILE_RO(full_scans, mmg_scanner_rounds());
@@ -172,9 +177,11 @@ static struct attribute *mmg_attrs[] = {
 	&pages_unshared_attr.attr,
 	&pages_volatile_attr.attr,
 	&pages_mapped_zero_attr.attr,
+	&pages_protected_attr.attr,
 	&pages_scanned_attr.attr,
 	&pages_merged_attr.attr,
 	&pages_zeroed_attr.attr,
+	&pages_unread_attr.attr,
 	&pages_skipped_attr.attr,
 	&pages_unshared_total_attr.attr,
 	&full_scans_attr.attr,

@@ -13,7 +13,7 @@ from mergelab import uml
 
 pytestmark = pytest.mark.kernel
 
-PROGRAMS = ("abi_test", "merge_test", "mm_test", "race_test")
+PROGRAMS = ("abi_test", "merge_test", "mm_test", "race_test", "scan_test")
 SWAP_BYTES = 256 << 20
 SUITES = ("memmerge-index", "memmerge-policy", "memmerge-rmap")
 
