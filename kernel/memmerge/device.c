@@ -121,7 +121,7 @@ static int mmg_remove_region(struct mmg_domain *domain,
 	if (arg->flags & ~MEMMERGE_REMOVE_UNMERGE || arg->reserved)
 		return -EINVAL;
 
-	mutex_lock(&domain->lock);
+	mmg_domain_lock_alone(domain);
 	region = mmg_domain_region(domain, arg->id);
 	if (!region)
 		err = -ENOENT;
@@ -131,61 +131,82 @@ static int mmg_remove_region(struct mmg_domain *domain,
 	/* Not removed when it could not be unmerged: try again. */
 	if (!err)
 		mmg_domain_remove_region(region);
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock_alone(domain);
 	return err;
 }
 
 /* What is done to a range of a region that lies in one chunk. */
-typedef int (*mmg_step)(struct mmg_region *region, unsigned long start,
-			unsigned long end, struct mmg_pass *pass);
+typedef int (*mmg_step)(struct mmg_domain *domain, u64 id, unsigned long start,
+			unsigned long end, struct mmg_batch *batch,
+			struct mmg_pass *pass);
 
-static int mmg_scan_step(struct mmg_region *region, unsigned long start,
-			 unsigned long end, struct mmg_pass *pass)
+static int mmg_scan_step(struct mmg_domain *domain, u64 id,
+			 unsigned long start, unsigned long end,
+			 struct mmg_batch *batch, struct mmg_pass *pass)
 {
-	return mmg_scan_range(region, start, end, false, pass);
+	struct mmg_region *region;
+	int err = -ENOENT;
+
+	down_read(&domain->busy);
+	mutex_lock(&domain->lock);
+	region = mmg_domain_region(domain, id);
+	mutex_unlock(&domain->lock);
+	if (region)
+		err = mmg_scan_range(batch, region, start, end, false, pass);
+	up_read(&domain->busy);
+	return err;
 }
 
-static int mmg_unmerge_step(struct mmg_region *region, unsigned long start,
-			    unsigned long end, struct mmg_pass *pass)
+static int mmg_unmerge_step(struct mmg_domain *domain, u64 id,
+			    unsigned long start, unsigned long end,
+			    struct mmg_batch *batch, struct mmg_pass *pass)
 {
-	int err = mmg_unmerge_range(region, start, end, &pass->merged);
+	struct mmg_region *region;
+	int err = -ENOENT;
 
+	mmg_domain_lock_alone(domain);
+	region = mmg_domain_region(domain, id);
+	if (region)
+		err = mmg_unmerge_range(region, start, end, &pass->merged);
+	mmg_domain_unlock_alone(domain);
 	if (!err)
 		pass->scanned += (end - start) >> PAGE_SHIFT;
 	return err;
 }
 
+/* If all of a region has been scanned, note that. */
+static void mmg_scanned(struct mmg_domain *domain, u64 id, u64 start, u64 end,
+			const struct mmg_pass *pass)
+{
+	struct mmg_region *region;
+
+	mutex_lock(&domain->lock);
+	region = mmg_domain_region(domain, id);
+	if (region && region->start == start && region->end == end)
+		mmg_region_pass(region, pass);
+	mutex_unlock(&domain->lock);
+}
+
 /* Do @step to [start, end) of a region, giving way to others after each. */
 static int mmg_walk(struct mmg_domain *domain, u64 id, u64 start, u64 end,
-		    mmg_step step, struct mmg_pass *sum)
+		    mmg_step step, struct mmg_batch *batch,
+		    struct mmg_pass *sum)
 {
 	struct mmg_pass pass = {};
-	struct mmg_region *region;
-	unsigned int i;
 	int err = 0;
 	u64 pos;
 
 	for (pos = start; pos < end && !err; cond_resched()) {
 		u64 stop = min_t(u64, end, ALIGN_DOWN(pos, PMD_SIZE) + PMD_SIZE);
 
-		mutex_lock(&domain->lock);
-		region = mmg_domain_region(domain, id);
-		err = region ? step(region, pos, stop, &pass) : -ENOENT;
-		if (!err && step == mmg_scan_step && stop == region->end &&
-		    start == region->start)
-			mmg_region_pass(region, &pass);
-		mutex_unlock(&domain->lock);
-
+		err = step(domain, id, pos, stop, batch, &pass);
+		pos = stop;
+		if (!err && pos == end && batch)
+			mmg_scanned(domain, id, start, end, &pass);
 		if (!err && fatal_signal_pending(current))
 			err = -EINTR;
-		pos = stop;
 	}
-	sum->scanned += pass.scanned;
-	sum->merged += pass.merged;
-	sum->zeroed += pass.zeroed;
-	sum->unread += pass.unread;
-	for (i = 0; i < MMG_NR_SKIPS; i++)
-		sum->skip[i] += pass.skip[i];
+	mmg_pass_add(sum, &pass);
 	return err;
 }
 
@@ -210,8 +231,9 @@ static bool mmg_next_region(struct mmg_domain *domain, u64 *id, u64 *start,
 	return found;
 }
 
+/* Do @step to the range that is asked for; a scan has work space. */
 static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
-			  mmg_step step)
+			  mmg_step step, struct mmg_batch *batch)
 {
 	u64 id, start, end;
 	struct mmg_pass pass = {};
@@ -227,11 +249,12 @@ static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
 		id = 0;
 		/* A region that went away meanwhile is no error here. */
 		while (!err && mmg_next_region(domain, &id, &start, &end)) {
-			err = mmg_walk(domain, id, start, end, step, &pass);
+			err = mmg_walk(domain, id, start, end, step, batch,
+				       &pass);
 			if (err == -ENOENT || err == -ESRCH)
 				err = 0;
 		}
-		if (!err && step == mmg_scan_step) {
+		if (!err && batch) {
 			mutex_lock(&domain->lock);
 			domain->passes++;
 			mutex_unlock(&domain->lock);
@@ -251,7 +274,7 @@ static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
 			start = arg->start;
 			end = start + arg->length;
 		}
-		err = mmg_walk(domain, id, start, end, step, &pass);
+		err = mmg_walk(domain, id, start, end, step, batch, &pass);
 	}
 
 	arg->scanned = pass.scanned;
@@ -260,6 +283,22 @@ static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
 	arg->skipped = 0;
 	for (i = 0; i < MMG_NR_SKIPS; i++)
 		arg->skipped += pass.skip[i];
+	return err;
+}
+
+static int mmg_scan(struct mmg_domain *domain, struct memmerge_scan *arg)
+{
+	struct mmg_batch *batch = mmg_batch_new();
+	int err;
+
+	if (!batch)
+		return -ENOMEM;
+	/* Their references to a page would look like pins. */
+	lru_add_drain_all();
+	err = mmg_each_range(domain, arg, mmg_scan_step, batch);
+	mmg_batch_free(batch);
+	/* The scanners may find something to do, too. */
+	mmg_scanner_wake();
 	return err;
 }
 
@@ -376,12 +415,11 @@ static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 		err = mmg_remove_region(domain, &arg.region);
 		break;
 	case MEMMERGE_SCAN:
-		/* Their references to a page would look like pins. */
-		lru_add_drain_all();
-		err = mmg_each_range(domain, &arg.scan, mmg_scan_step);
+		err = mmg_scan(domain, &arg.scan);
 		break;
 	case MEMMERGE_UNMERGE:
-		err = mmg_each_range(domain, &arg.scan, mmg_unmerge_step);
+		err = mmg_each_range(domain, &arg.scan, mmg_unmerge_step,
+				     NULL);
 		break;
 	case MEMMERGE_STAT:
 		err = mmg_stat(domain, &arg.stat);

@@ -40,7 +40,7 @@ void mmg_totals_read(struct mmg_totals *totals)
 
 /**
  * mmg_totals_add_cpu - account CPU time of scanning
- * @domain: that was scanned
+ * @domain: that was scanned, and whose lock is held
  * @ns: nanoseconds
  */
 void mmg_totals_add_cpu(struct mmg_domain *domain, u64 ns)
@@ -98,17 +98,15 @@ struct mmg_domain *mmg_domain_new(void)
 	domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
 	if (!domain)
 		return ERR_PTR(-ENOMEM);
-	domain->batch = kvmalloc(sizeof(*domain->batch), GFP_KERNEL_ACCOUNT);
-	if (!domain->batch)
-		goto err_domain;
 	err = mmg_shared_init(domain);
 	if (err)
-		goto err_batch;
+		goto err_domain;
 	err = mmg_index_init(&domain->index);
 	if (err)
 		goto err_index;
 
 	kref_init(&domain->ref);
+	init_rwsem(&domain->busy);
 	mutex_init(&domain->lock);
 	INIT_LIST_HEAD(&domain->regions);
 	domain->next_id = 1;
@@ -122,8 +120,6 @@ struct mmg_domain *mmg_domain_new(void)
 err_index:
 	mmg_index_destroy(&domain->index);
 	mmg_shared_destroy(domain);
-err_batch:
-	kvfree(domain->batch);
 err_domain:
 	kfree(domain);
 	return ERR_PTR(err);
@@ -138,7 +134,6 @@ static void mmg_domain_release(struct kref *ref)
 
 	mmg_index_destroy(&domain->index);
 	mmg_shared_destroy(domain);
-	kvfree(domain->batch);
 	kfree(domain);
 }
 
@@ -149,6 +144,26 @@ static void mmg_domain_release(struct kref *ref)
 void mmg_domain_put(struct mmg_domain *domain)
 {
 	kref_put_mutex(&domain->ref, mmg_domain_release, &mmg_domains_lock);
+}
+
+/**
+ * mmg_domain_lock_alone - lock a domain that no scan is at work on
+ * @domain: to lock; waits for the scans of chunks that have begun
+ */
+void mmg_domain_lock_alone(struct mmg_domain *domain)
+{
+	down_write(&domain->busy);
+	mutex_lock(&domain->lock);
+}
+
+/**
+ * mmg_domain_unlock_alone - undo mmg_domain_lock_alone()
+ * @domain: to unlock
+ */
+void mmg_domain_unlock_alone(struct mmg_domain *domain)
+{
+	mutex_unlock(&domain->lock);
+	up_write(&domain->busy);
 }
 
 /**
@@ -226,7 +241,7 @@ struct mmg_region *mmg_domain_add_region(struct mmg_domain *domain,
 
 /**
  * mmg_domain_remove_region - forget a range
- * @region: of a domain whose lock is held
+ * @region: of a domain that mmg_domain_lock_alone() has locked
  */
 void mmg_domain_remove_region(struct mmg_region *region)
 {
@@ -235,13 +250,15 @@ void mmg_domain_remove_region(struct mmg_region *region)
 	mutex_lock(&mmg_domains_lock);
 	list_del(&region->list);
 	mutex_unlock(&mmg_domains_lock);
+	if (domain->turn == region)
+		domain->turn = NULL;
 	domain->nr_pages -= (region->end - region->start) >> PAGE_SHIFT;
 	mmg_region_free(region);
 }
 
 /**
  * mmg_domain_tidy - let go of what is no longer needed
- * @domain: whose lock is held
+ * @domain: that mmg_domain_lock_alone() has locked
  *
  * Regions of processes that have exited go, what only the reverse map needed
  * and it needs no longer, and, once it is closed and the last shared page is
@@ -280,14 +297,14 @@ void mmg_domain_close(struct mmg_domain *domain)
 	struct mmg_region *region;
 	bool done;
 
-	mutex_lock(&domain->lock);
+	mmg_domain_lock_alone(domain);
 	WRITE_ONCE(domain->closed, true);
 	list_for_each_entry(region, &domain->regions, list)
 		mmg_region_forget(region);
 	done = mmg_domain_tidy(domain);
 	if (!done)
 		__module_get(THIS_MODULE);
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock_alone(domain);
 
 	if (done)
 		mmg_domain_put(domain);
@@ -320,7 +337,7 @@ struct mmg_region *mmg_domain_region(struct mmg_domain *domain, u64 id)
  */
 unsigned long mmg_domain_metadata(struct mmg_domain *domain)
 {
-	unsigned long bytes = sizeof(*domain) + sizeof(*domain->batch) +
+	unsigned long bytes = sizeof(*domain) +
 			      (sizeof(u32) << domain->index.bits) +
 			      domain->nr_shared * sizeof(struct mmg_shared) +
 			      domain->nr_detached * MMG_CHUNK_BYTES;

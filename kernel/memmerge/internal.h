@@ -14,10 +14,14 @@
  *	merge, shared, rmap, index	mechanism: page tables, pages, reverse
  *					map, hash table
  *
- * Lock order: domain->lock, then either mmg_domains_lock, or mmap_lock of one
- * mm (for read, never of two at a time), then folio locks (the second one by
- * trylock), then either the lock of an anon_vma or the page table lock.
- * Everything of a domain is protected by its lock unless stated.
+ * Lock order: domain->busy, then domain->lock, then either mmg_domains_lock, or
+ * mmap_lock of one mm (for read, never of two at a time), then folio locks (the
+ * second one by trylock), then either the lock of an anon_vma or the page table
+ * lock. Everything of a domain is protected by its lock unless stated.
+ *
+ * A scan looks at pages and reads them without domain->lock, but with
+ * domain->busy held for read. So regions, and chunks that have one, stay; an
+ * entry may be changed meanwhile, and is then left to the next scan.
  *
  * mm calls the engine with a folio locked and nothing else of the engine's, to
  * walk a chain, so a chain is changed under both domain->lock and the lock of
@@ -37,6 +41,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rhashtable.h>
+#include <linux/rwsem.h>
 #include <linux/xarray.h>
 
 #define MMG_CHUNK_SHIFT		(PMD_SHIFT - PAGE_SHIFT)
@@ -187,6 +192,7 @@ struct mmg_place {
  * @start: address of the first entry's page, PMD aligned
  * @id: number of the chunk in its domain
  * @chained: entries on chains
+ * @scanned: a scan is at work on it; no two are
  * @entries: MMG_CHUNK_PAGES of them
  * @places: that its entries on chains name
  */
@@ -194,7 +200,8 @@ struct mmg_chunk {
 	struct mmg_region *region;
 	unsigned long start;
 	u32 id;
-	u32 chained;
+	u16 chained;
+	bool scanned;
 	struct mmg_entry *entries;
 	struct mmg_place places[MMG_CHUNK_PLACES];
 };
@@ -251,6 +258,7 @@ static_assert(sizeof(struct mmg_shared) == 64);
  * @merged: pages made to map a shared page
  * @zeroed: pages made to map the zero page
  * @unread: pages that were known to be as they were without reading them
+ * @news: pages that were new or had changed, or are being left alone
  * @skip: pages not eligible, by reason
  */
 struct mmg_pass {
@@ -258,6 +266,7 @@ struct mmg_pass {
 	u64 merged;
 	u64 zeroed;
 	u64 unread;
+	u64 news;
 	u64 skip[MMG_NR_SKIPS];
 };
 
@@ -298,8 +307,9 @@ struct mmg_totals {
  * @passes: complete passes
  * @last: what the last complete pass did
  * @round: of the scanner, in which the region was last completed
- * @cursor: where the scanner goes on, an address
- * @running: what the scanner's present pass did so far
+ * @cursor: where the scanners go on, an address
+ * @pending: pieces before it that scanners have not finished yet
+ * @running: what the scanners' present pass did so far
  * @totals: since the region was added
  */
 struct mmg_region {
@@ -318,6 +328,7 @@ struct mmg_region {
 	struct mmg_pass last;
 	unsigned long round;
 	unsigned long cursor;
+	unsigned int pending;
 	struct mmg_pass running;
 	struct mmg_totals totals;
 };
@@ -339,6 +350,7 @@ enum mmg_saw {
 
 /**
  * struct mmg_batch - pages of one chunk on their way through a scan
+ * @state: of the entry, enum mmg_state, when the scan began
  * @saw: what is there: enum mmg_skip or enum mmg_saw
  * @pages: MMG_SAW_PAGE: the page, with a reference until it has been read
  * @hash: MMG_SAW_PAGE: of its content, 0 if @zero; MMG_SAW_SHARED: number of
@@ -349,6 +361,7 @@ enum mmg_saw {
  * @protected: MMG_SAW_PAGE: it was write-protected before it was read
  */
 struct mmg_batch {
+	u8 state[MMG_CHUNK_PAGES];
 	u8 saw[MMG_CHUNK_PAGES];
 	struct page *pages[MMG_CHUNK_PAGES];
 	u64 hash[MMG_CHUNK_PAGES];
@@ -362,6 +375,8 @@ struct mmg_batch {
  * struct mmg_domain - pages merge only inside a domain
  * @ref: the open file, and whoever works on the domain
  * @node: in mmg_domains
+ * @busy: held for read while a chunk is scanned, for write to free chunks and
+ *	regions, and to unmerge
  * @lock: see the lock order above
  * @closed: the file is gone; lives on while there is a shared page
  * @ended: and now there is none; nothing is left but references to it
@@ -377,13 +392,15 @@ struct mmg_batch {
  * @next_id: number of the next region
  * @nr_pages: pages in all regions
  * @passes: complete passes over all regions
- * @round: scanner's round in which the domain was last completed
+ * @round: scanners' round in which the domain was last completed
+ * @turn: region in which the scanners go on, or NULL for the first
+ * @turn_round: in which @turn is meant
  * @totals: since the domain was opened
- * @batch: work space of a scan
  */
 struct mmg_domain {
 	struct kref ref;
 	struct list_head node;
+	struct rw_semaphore busy;
 	struct mutex lock;
 	bool closed;
 	bool ended;
@@ -400,8 +417,9 @@ struct mmg_domain {
 	unsigned long nr_pages;
 	u64 passes;
 	unsigned long round;
+	struct mmg_region *turn;
+	unsigned long turn_round;
 	struct mmg_totals totals;
-	struct mmg_batch *batch;
 };
 
 /* Tunables, see kernel/Documentation/abi.md; written through sysfs. */
@@ -411,6 +429,8 @@ struct mmg_tunables {
 	unsigned int sleep_millisecs;
 	unsigned int use_zero_pages;
 	unsigned int max_page_sharing;
+	unsigned int cpu_limit_percent;
+	unsigned int max_idle_millisecs;
 };
 
 extern struct mmg_tunables mmg_tunables;
@@ -421,6 +441,8 @@ extern struct list_head mmg_domains;
 struct mmg_domain *mmg_domain_new(void);
 void mmg_domain_close(struct mmg_domain *domain);
 void mmg_domain_put(struct mmg_domain *domain);
+void mmg_domain_lock_alone(struct mmg_domain *domain);
+void mmg_domain_unlock_alone(struct mmg_domain *domain);
 struct mmg_domain *mmg_domain_next(struct mmg_domain *domain);
 struct mmg_region *mmg_domain_add_region(struct mmg_domain *domain,
 					 struct mm_struct *mm,
@@ -462,8 +484,12 @@ unsigned long mmg_region_metadata(const struct mmg_region *region);
 u64 mmg_hash(const void *content, u64 key);
 u8 mmg_backoff(u8 breaks);
 void mmg_entry_heat(struct mmg_entry *entry);
-int mmg_scan_range(struct mmg_region *region, unsigned long start,
-		   unsigned long end, bool patient, struct mmg_pass *pass);
+struct mmg_batch *mmg_batch_new(void);
+void mmg_batch_free(struct mmg_batch *batch);
+void mmg_pass_add(struct mmg_pass *sum, const struct mmg_pass *pass);
+int mmg_scan_range(struct mmg_batch *batch, struct mmg_region *region,
+		   unsigned long start, unsigned long end, bool patient,
+		   struct mmg_pass *pass);
 
 /* merge.c */
 enum mmg_skip mmg_vma_skip(struct vm_area_struct *vma);
@@ -519,11 +545,32 @@ u32 mmg_index_find(struct mmg_index *index, u64 hash);
 void mmg_index_insert(struct mmg_index *index, u32 id);
 void mmg_index_remove(struct mmg_index *index, u32 id);
 
+/* budget.c */
+
+/**
+ * struct mmg_cpu - measures CPU time of a thread
+ * @clock: when it began
+ * @runtime: the thread's account then
+ * @switches: how often it had been switched by then
+ */
+struct mmg_cpu {
+	u64 clock;
+	u64 runtime;
+	unsigned long switches;
+};
+
+void mmg_cpu_begin(struct mmg_cpu *cpu);
+u64 mmg_cpu_used(const struct mmg_cpu *cpu);
+void mmg_budget_spend(u64 ns);
+
 /* scanner.c */
+#define MMG_MAX_SCANNERS	64
 int mmg_scanner_start(void);
 void mmg_scanner_stop(void);
 void mmg_scanner_wake(void);
 int mmg_scanner_pid(void);
+int mmg_scanner_count(void);
+int mmg_scanner_set_count(unsigned int count);
 u64 mmg_scanner_rounds(void);
 void mmg_scanner_watch(void);
 int mmg_unmerge_all(void);

@@ -4,7 +4,7 @@
  *
  * A chunk at a time: see what is there and take references to its pages under
  * one page table lock, drop all locks of the mm, read and hash the pages, give
- * the references back, and only then decide. Two equal pages are merged the
+ * the references back, and only then take the domain's lock and decide. Two equal pages are merged the
  * first time both have been seen; a page whose sharing did not last is left
  * alone for a while, longer each time.
  *
@@ -29,12 +29,16 @@
 #include <linux/sched/mm.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
+#include <linux/wait_bit.h>
 #include <linux/xxhash.h>
 
 #include "internal.h"
 
 /* Each cold page is read once in so many passes, a power of two. */
 #define MMG_REREAD	64
+
+/* Pages that have been read, and are decided about under one hold of a lock. */
+#define MMG_DECIDE	64
 
 /**
  * struct mmg_chunk_scan - scan of a part of one chunk
@@ -517,9 +521,6 @@ static void mmg_decide_cold(struct mmg_chunk_scan *scan, unsigned int slot)
 {
 	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
 
-	/* It may have been merged with an earlier one of this very scan. */
-	if (!entry->cold)
-		return;
 	if (entry->warm < MMG_LASTED)
 		entry->warm++;
 	scan->done.unread++;
@@ -550,6 +551,8 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	} else if (before == MMG_SEEN || before == MMG_INDEXED) {
 		changed = entry->hash != hash;
 	}
+	if (changed || before == MMG_NONE || entry->wait)
+		scan->done.news++;
 	if (left == MMG_STAYS) {
 		scan->done.skip[MMG_SKIP_BUSY]++;
 		return;
@@ -602,6 +605,13 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 
 static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 {
+	/*
+	 * Merged with another page since it was seen, by this or another scan,
+	 * or unmerged: what was seen does not count.
+	 */
+	if (mmg_scan_entry(scan, slot)->state != scan->batch->state[slot])
+		return;
+
 	switch (scan->batch->saw[slot]) {
 	case MMG_SAW_PAGE:
 		mmg_decide_page(scan, slot);
@@ -621,57 +631,130 @@ static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 	}
 }
 
-/* Scan [start, end), which is in one chunk. */
-static int mmg_scan_chunk(struct mmg_region *region, unsigned long start,
-			  unsigned long end, bool patient,
-			  struct mmg_pass *pass)
+/* Decide about a part of what was seen; returns the first slot that is left. */
+static unsigned int mmg_decide_some(struct mmg_chunk_scan *scan,
+				    unsigned int slot, unsigned int end)
 {
-	struct mmg_chunk_scan scan = {
-		.region = region,
-		.batch = region->domain->batch,
-		.turn = region->passes,
-		.zero_pages = READ_ONCE(mmg_tunables.use_zero_pages),
-		.patient = patient,
-	};
-	unsigned int first, last, slot, i;
+	struct mmg_domain *domain = scan->region->domain;
+	unsigned int left = MMG_DECIDE;
 
-	scan.chunk = mmg_region_chunk(region, start);
-	if (!scan.chunk)
-		return -ENOMEM;
+	mutex_lock(&domain->lock);
+	for (; slot < end && left; slot++) {
+		if (scan->batch->saw[slot] != MMG_SAW_COLD)
+			left--;
+		mmg_decide(scan, slot);
+	}
+	mutex_unlock(&domain->lock);
+	return slot;
+}
 
-	first = (start - scan.chunk->start) >> PAGE_SHIFT;
-	last = (end - scan.chunk->start) >> PAGE_SHIFT;
+/*
+ * Get the chunk of an address for this scan alone, and note what its entries
+ * are. Returns false without memory.
+ */
+static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr)
+{
+	struct mmg_domain *domain = scan->region->domain;
+	struct mmg_chunk *chunk;
+	unsigned int slot;
 
-	mmg_saw_range(&scan, start, end, MMG_SKIP_ABSENT);
-	memset(scan.batch->protect, 0, sizeof(scan.batch->protect));
-	memset(scan.batch->protected, 0, sizeof(scan.batch->protected));
-	memset(scan.batch->written, 0, sizeof(scan.batch->written));
-	mmg_see(&scan, start, end);
-	mmg_read(&scan, first, last);
-	for (slot = first; slot < last; slot++) {
-		mmg_decide(&scan, slot);
+	mutex_lock(&domain->lock);
+	chunk = mmg_region_chunk(scan->region, addr);
+	while (chunk && chunk->scanned) {
+		mutex_unlock(&domain->lock);
+		wait_var_event(&chunk->scanned, !READ_ONCE(chunk->scanned));
+		mutex_lock(&domain->lock);
+	}
+	if (chunk) {
+		WRITE_ONCE(chunk->scanned, true);
+		for (slot = 0; slot < MMG_CHUNK_PAGES; slot++)
+			scan->batch->state[slot] = chunk->entries[slot].state;
+	}
+	mutex_unlock(&domain->lock);
+	scan->chunk = chunk;
+	return chunk;
+}
+
+static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
+{
+	struct mmg_region *region = scan->region;
+
+	mutex_lock(&region->domain->lock);
+	WRITE_ONCE(scan->chunk->scanned, false);
+	region->totals.scanned += scan->done.scanned;
+	region->totals.merged += scan->done.merged - scan->mates;
+	region->totals.zeroed += scan->done.zeroed;
+	region->totals.unshared += scan->unshared;
+	mmg_domain_count(region->domain, &scan->done, scan->unshared);
+	mmg_totals_add_cpu(region->domain, cpu_ns);
+	mutex_unlock(&region->domain->lock);
+
+	smp_mb();	/* as wake_up_var() wants it: wakes whoever waits by now */
+	wake_up_var(&scan->chunk->scanned);
+}
+
+/* Scan a part of the chunk that mmg_scan_begin() got. */
+static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
+			   unsigned long end)
+{
+	unsigned int slot = (start - scan->chunk->start) >> PAGE_SHIFT;
+	unsigned int last = (end - scan->chunk->start) >> PAGE_SHIFT;
+	struct mmg_batch *batch = scan->batch;
+
+	memset(batch->protect, 0, sizeof(batch->protect));
+	memset(batch->protected, 0, sizeof(batch->protected));
+	memset(batch->written, 0, sizeof(batch->written));
+	mmg_saw_range(scan, start, end, MMG_SKIP_ABSENT);
+	mmg_see(scan, start, end);
+	mmg_read(scan, slot, last);
+	scan->done.scanned = last - slot;
+	while (slot < last) {
+		slot = mmg_decide_some(scan, slot, last);
 		cond_resched();
 	}
+}
 
-	scan.done.scanned = last - first;
-	pass->scanned += scan.done.scanned;
-	pass->merged += scan.done.merged;
-	pass->zeroed += scan.done.zeroed;
-	pass->unread += scan.done.unread;
+/**
+ * mmg_batch_new - get work space for a scan
+ *
+ * Return: the work space, or NULL without memory.
+ */
+struct mmg_batch *mmg_batch_new(void)
+{
+	return kvmalloc(sizeof(struct mmg_batch), GFP_KERNEL_ACCOUNT);
+}
+
+/**
+ * mmg_batch_free - give work space back
+ * @batch: that mmg_batch_new() returned
+ */
+void mmg_batch_free(struct mmg_batch *batch)
+{
+	kvfree(batch);
+}
+
+/**
+ * mmg_pass_add - add what a part of a scan did to what the rest did
+ * @sum: of the parts
+ * @pass: the part
+ */
+void mmg_pass_add(struct mmg_pass *sum, const struct mmg_pass *pass)
+{
+	unsigned int i;
+
+	sum->scanned += pass->scanned;
+	sum->merged += pass->merged;
+	sum->zeroed += pass->zeroed;
+	sum->unread += pass->unread;
+	sum->news += pass->news;
 	for (i = 0; i < MMG_NR_SKIPS; i++)
-		pass->skip[i] += scan.done.skip[i];
-
-	region->totals.scanned += scan.done.scanned;
-	region->totals.merged += scan.done.merged - scan.mates;
-	region->totals.zeroed += scan.done.zeroed;
-	region->totals.unshared += scan.unshared;
-	mmg_domain_count(region->domain, &scan.done, scan.unshared);
-	return 0;
+		sum->skip[i] += pass->skip[i];
 }
 
 /**
  * mmg_scan_range - scan a range of a region
- * @region: of a domain whose lock is held
+ * @batch: work space
+ * @region: of a domain whose @busy is held for read, and nothing else
  * @start: first byte, page aligned
  * @end: behind the last byte; the range lies in one chunk
  * @patient: leave pages alone whose sharing did not last
@@ -683,18 +766,29 @@ static int mmg_scan_chunk(struct mmg_region *region, unsigned long start,
  * Return: 0; -ENOMEM without memory for the entries; -ESRCH if the process
  * has exited.
  */
-int mmg_scan_range(struct mmg_region *region, unsigned long start,
-		   unsigned long end, bool patient, struct mmg_pass *pass)
+int mmg_scan_range(struct mmg_batch *batch, struct mmg_region *region,
+		   unsigned long start, unsigned long end, bool patient,
+		   struct mmg_pass *pass)
 {
-	u64 begin = current->se.sum_exec_runtime;
-	int err;
+	struct mmg_chunk_scan scan = {
+		.region = region,
+		.batch = batch,
+		.turn = READ_ONCE(region->passes),
+		.zero_pages = READ_ONCE(mmg_tunables.use_zero_pages),
+		.patient = patient,
+	};
+	struct mmg_cpu cpu;
 
 	if (!mmget_not_zero(region->mm))
 		return -ESRCH;
-	err = mmg_scan_chunk(region, start, end, patient, pass);
+	if (!mmg_scan_begin(&scan, start)) {
+		mmput_async(region->mm);
+		return -ENOMEM;
+	}
+	mmg_cpu_begin(&cpu);
+	mmg_scan_chunk(&scan, start, end);
+	mmg_scan_end(&scan, mmg_cpu_used(&cpu));
 	mmput_async(region->mm);
-
-	mmg_totals_add_cpu(region->domain,
-			   current->se.sum_exec_runtime - begin);
-	return err;
+	mmg_pass_add(pass, &scan.done);
+	return 0;
 }

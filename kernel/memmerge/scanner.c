@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * memmerge - the scanner: a kernel thread that goes round all domains, and a
- * work item that lets go of what has ended
+ * memmerge - the scanners: kernel threads that go round all domains, and a work
+ * item that lets go of what has ended
  */
 #include <linux/freezer.h>
 #include <linux/kthread.h>
@@ -15,20 +15,64 @@
 #define MMG_NICE	5
 #define MMG_TIDY_PERIOD	HZ
 
+/*
+ * A round is idle when not more than one in so many pages was merged, new or
+ * had changed. The next one begins so much later, and twice as late after each
+ * further idle one.
+ */
+#define MMG_IDLE_PART		1024
+#define MMG_IDLE_MSECS		8U
+#define MMG_IDLE_LEVELS		20
+
 struct mmg_tunables mmg_tunables = {
 	.run = 0,
 	.pages_to_scan = 1000,
 	.sleep_millisecs = 20,
 	.use_zero_pages = 1,
 	.max_page_sharing = 256,
+	.cpu_limit_percent = 0,
+	.max_idle_millisecs = 1000,
 };
 
-static struct task_struct *mmg_thread;
+/**
+ * struct mmg_scanner - a thread that scans
+ * @task: the thread
+ * @batch: its work space
+ */
+struct mmg_scanner {
+	struct task_struct *task;
+	struct mmg_batch *batch;
+};
+
+/**
+ * struct mmg_piece - a part of one chunk that a scanner works on
+ * @region: that it belongs to
+ * @start: first byte
+ * @end: behind the last byte
+ */
+struct mmg_piece {
+	struct mmg_region *region;
+	unsigned long start;
+	unsigned long end;
+};
+
+static DEFINE_MUTEX(mmg_scanners_lock);
+static struct mmg_scanner mmg_scanners[MMG_MAX_SCANNERS];
+static unsigned int mmg_nr_scanners;
 static DECLARE_WAIT_QUEUE_HEAD(mmg_wait);
 
-/* The round of the scanner; each open domain is completed once a round. */
+/* The round of the scanners; each open domain is completed once a round. */
 static unsigned long mmg_round = 1;
 static u64 mmg_rounds_done;
+static struct mmg_pass mmg_round_pass;
+
+/* When the next round may begin, in jiffies, and how many idle ones precede. */
+static unsigned long mmg_round_due;
+static unsigned int mmg_idle_rounds;
+/* How often somebody wanted scanners to look at once. */
+static unsigned int mmg_wakes;
+/* Protects @mmg_round_pass and the idle state; innermost. */
+static DEFINE_SPINLOCK(mmg_round_lock);
 
 static void mmg_tidy(struct work_struct *work);
 static DECLARE_DELAYED_WORK(mmg_tidy_work, mmg_tidy);
@@ -39,13 +83,11 @@ static void mmg_tidy(struct work_struct *work)
 	bool any = false;
 
 	while ((domain = mmg_domain_next(domain))) {
-		bool done = false;
+		bool done;
 
-		/* Whoever holds it long is scanning; there is a next time. */
-		if (mutex_trylock(&domain->lock)) {
-			done = mmg_domain_tidy(domain);
-			mutex_unlock(&domain->lock);
-		}
+		mmg_domain_lock_alone(domain);
+		done = mmg_domain_tidy(domain);
+		mmg_domain_unlock_alone(domain);
 		if (done) {
 			/* What mmg_domain_close() left to us; not the last. */
 			mmg_domain_put(domain);
@@ -71,64 +113,126 @@ static bool mmg_scanner_runs(void)
 }
 
 /*
- * Go on in a region. Returns pages looked at, at most @pages; the region is
- * completed for this round when its cursor is at its start again.
+ * Take the next piece of a domain, whose lock is held, at most @pages of it.
+ * Scanners begin a round at the first region; no piece is taken twice.
  */
-static unsigned long mmg_scan_region(struct mmg_region *region,
-				     unsigned long pages)
+static bool mmg_piece_next(struct mmg_domain *domain, unsigned long pages,
+			   struct mmg_piece *piece)
 {
-	unsigned long scanned = 0;
+	struct mmg_region *region = domain->turn;
 
-	while (region->cursor < region->end && scanned < pages) {
-		unsigned long stop = ALIGN_DOWN(region->cursor, PMD_SIZE) +
-				     PMD_SIZE;
-		int err;
+	if (!region || domain->turn_round != mmg_round)
+		region = list_first_entry(&domain->regions, struct mmg_region,
+					  list);
+	domain->turn_round = mmg_round;
+	list_for_each_entry_from(region, &domain->regions, list) {
+		domain->turn = region;
+		if (region->round != mmg_round && region->cursor < region->end)
+			break;
+	}
+	if (list_entry_is_head(region, &domain->regions, list))
+		return false;
 
-		stop = min3(stop, region->end, region->cursor +
-			    ((pages - scanned) << PAGE_SHIFT));
-		err = mmg_scan_range(region, region->cursor, stop, true,
-				     &region->running);
-		if (err == -ESRCH)
-			stop = region->end;	/* mmg_domain_tidy() ends it */
-		else	/* without memory the next round sees it again */
-			scanned += (stop - region->cursor) >> PAGE_SHIFT;
-		region->cursor = stop;
-		cond_resched();
-	}
-	if (region->cursor == region->end) {
-		region->cursor = region->start;
-		region->round = mmg_round;
-		mmg_region_pass(region, &region->running);
-		memset(&region->running, 0, sizeof(region->running));
-	}
-	return scanned;
+	piece->region = region;
+	piece->start = region->cursor;
+	piece->end = min3(ALIGN_DOWN(piece->start, PMD_SIZE) + PMD_SIZE,
+			  region->end, piece->start + (pages << PAGE_SHIFT));
+	region->cursor = piece->end;
+	region->pending++;
+	return true;
 }
 
-/*
- * Go on in a domain, whose lock is held. Returns whether it is completed for
- * this round, and takes the pages looked at from *@left.
- */
-static bool mmg_scan_domain(struct mmg_domain *domain, unsigned long *left)
+/* A piece has been scanned; the last one completes its region. */
+static void mmg_piece_done(struct mmg_piece *piece, int err,
+			   const struct mmg_pass *pass)
+{
+	struct mmg_region *region = piece->region;
+
+	mmg_pass_add(&region->running, pass);
+	/* Without memory the next round sees it again. */
+	if (err == -ESRCH)
+		region->cursor = region->end;	/* mmg_domain_tidy() ends it */
+	if (--region->pending || region->cursor != region->end)
+		return;
+	region->cursor = region->start;
+	region->round = mmg_round;
+	mmg_region_pass(region, &region->running);
+	memset(&region->running, 0, sizeof(region->running));
+}
+
+/* Scan a piece of a domain. Returns pages looked at, 0 if none is left. */
+static unsigned long mmg_scan_piece(struct mmg_domain *domain,
+				    struct mmg_batch *batch,
+				    unsigned long pages)
+{
+	struct mmg_pass pass = {};
+	struct mmg_piece piece;
+	bool found;
+	int err;
+
+	down_read(&domain->busy);
+	mutex_lock(&domain->lock);
+	found = !domain->closed && mmg_piece_next(domain, pages, &piece);
+	mutex_unlock(&domain->lock);
+	if (found) {
+		err = mmg_scan_range(batch, piece.region, piece.start,
+				     piece.end, true, &pass);
+		mutex_lock(&domain->lock);
+		mmg_piece_done(&piece, err, &pass);
+		mutex_unlock(&domain->lock);
+	}
+	up_read(&domain->busy);
+	if (!found)
+		return 0;
+
+	spin_lock(&mmg_round_lock);
+	mmg_pass_add(&mmg_round_pass, &pass);
+	spin_unlock(&mmg_round_lock);
+	return (piece.end - piece.start) >> PAGE_SHIFT;
+}
+
+/* Is a domain, whose lock is held, completed for this round? */
+static bool mmg_domain_completed(struct mmg_domain *domain)
 {
 	struct mmg_region *region;
 
 	if (domain->round == mmg_round)
 		return true;
-	list_for_each_entry(region, &domain->regions, list) {
-		if (region->round != mmg_round && *left)
-			*left -= mmg_scan_region(region, *left);
+	list_for_each_entry(region, &domain->regions, list)
 		if (region->round != mmg_round)
 			return false;
-	}
 	domain->round = mmg_round;
 	domain->passes++;
 	return true;
 }
 
-/* One batch of pages_to_scan pages. */
-static void mmg_scan_batch(void)
+/* After a round: when is the next one worth while? */
+static void mmg_round_plan(void)
 {
-	unsigned long left = READ_ONCE(mmg_tunables.pages_to_scan);
+	unsigned int most = READ_ONCE(mmg_tunables.max_idle_millisecs);
+	const struct mmg_pass *pass = &mmg_round_pass;
+	unsigned int ms = 0;
+
+	spin_lock(&mmg_round_lock);
+	if ((pass->merged + pass->zeroed + pass->news) * MMG_IDLE_PART >
+	    pass->scanned)
+		mmg_idle_rounds = 0;
+	else if (mmg_idle_rounds < MMG_IDLE_LEVELS)
+		mmg_idle_rounds++;
+	if (mmg_idle_rounds)
+		ms = min(most, MMG_IDLE_MSECS << mmg_idle_rounds);
+	mmg_round_due = jiffies + msecs_to_jiffies(ms);
+	memset(&mmg_round_pass, 0, sizeof(mmg_round_pass));
+	spin_unlock(&mmg_round_lock);
+}
+
+/*
+ * If all domains are completed, begin the next round. Scanners may come to
+ * this at the same time, and one of them does it.
+ */
+static void mmg_round_end(void)
+{
+	const unsigned long round = READ_ONCE(mmg_round);
 	struct mmg_domain *domain = NULL;
 	bool complete = true, any = false;
 
@@ -136,31 +240,89 @@ static void mmg_scan_batch(void)
 		mutex_lock(&domain->lock);
 		if (!domain->closed && !list_empty(&domain->regions)) {
 			any = true;
-			if (!mmg_scan_domain(domain, &left))
+			if (!mmg_domain_completed(domain))
 				complete = false;
 		}
 		mutex_unlock(&domain->lock);
 	}
+	if (!any || !complete || cmpxchg(&mmg_round, round, round + 1) != round)
+		return;
 
-	if (any && complete) {
-		WRITE_ONCE(mmg_round, mmg_round + 1);
-		WRITE_ONCE(mmg_rounds_done, mmg_rounds_done + 1);
-		/* Their references to a page would look like pins. */
-		lru_add_drain_all();
-	}
+	/* Their references to a page would look like pins. */
+	lru_add_drain_all();
+	mmg_round_plan();
+	WRITE_ONCE(mmg_rounds_done, mmg_rounds_done + 1);
+	wake_up_all(&mmg_wait);
 }
 
-static int mmg_scanner(void *unused)
+/*
+ * One batch of pages_to_scan pages, or what is left of the round. Returns
+ * whether there was something to look at.
+ */
+static bool mmg_scan_batch(struct mmg_batch *batch)
 {
+	unsigned long left = READ_ONCE(mmg_tunables.pages_to_scan);
+	struct mmg_domain *domain = NULL;
+	bool any = false;
+
+	/* The budget alone says how fast. */
+	if (READ_ONCE(mmg_tunables.cpu_limit_percent))
+		left = ULONG_MAX >> PAGE_SHIFT;
+	while ((domain = mmg_domain_next(domain))) {
+		unsigned long pages = left;
+
+		while (pages && left && mmg_scanner_runs() &&
+		       !kthread_should_stop()) {
+			struct mmg_cpu cpu;
+
+			mmg_cpu_begin(&cpu);
+			pages = mmg_scan_piece(domain, batch, left);
+			left -= pages;
+			any |= pages;
+			mmg_budget_spend(mmg_cpu_used(&cpu));
+			cond_resched();
+		}
+	}
+	mmg_round_end();
+	return any;
+}
+
+/*
+ * Sleep as long as the tunables say, and until the next round is due. A batch
+ * that found nothing to look at, as others are at work on what is left of the
+ * round, waits for its end.
+ */
+static void mmg_scanner_rest(bool any)
+{
+	const unsigned int ms = READ_ONCE(mmg_tunables.sleep_millisecs);
+	const unsigned int wakes = READ_ONCE(mmg_wakes);
+	const unsigned long round = READ_ONCE(mmg_round);
+	long idle;
+
+	if (!READ_ONCE(mmg_tunables.cpu_limit_percent))
+		wait_event_freezable_timeout(mmg_wait, kthread_should_stop() ||
+			READ_ONCE(mmg_tunables.sleep_millisecs) != ms,
+			msecs_to_jiffies(ms));
+	if (!any)
+		wait_event_freezable_timeout(mmg_wait, kthread_should_stop() ||
+			READ_ONCE(mmg_wakes) != wakes ||
+			READ_ONCE(mmg_round) != round, HZ / 10);
+	idle = READ_ONCE(mmg_round_due) - jiffies;
+	if (idle > 0)
+		wait_event_freezable_timeout(mmg_wait, kthread_should_stop() ||
+			READ_ONCE(mmg_wakes) != wakes, idle);
+}
+
+static int mmg_scanner(void *arg)
+{
+	struct mmg_scanner *scanner = arg;
+
 	set_freezable();
 	set_user_nice(current, MMG_NICE);
 
 	while (!kthread_should_stop()) {
 		if (mmg_scanner_runs()) {
-			mmg_scan_batch();
-			wait_event_freezable_timeout(mmg_wait,
-						     kthread_should_stop(),
-				msecs_to_jiffies(READ_ONCE(mmg_tunables.sleep_millisecs)));
+			mmg_scanner_rest(mmg_scan_batch(scanner->batch));
 			cond_resched();
 		} else {
 			wait_event_freezable(mmg_wait, mmg_scanner_runs() ||
@@ -171,25 +333,32 @@ static int mmg_scanner(void *unused)
 }
 
 /**
- * mmg_scanner_wake - run was set, or a domain was opened
+ * mmg_scanner_wake - a domain or region is new, or a tunable was set
  */
 void mmg_scanner_wake(void)
 {
-	wake_up_interruptible(&mmg_wait);
+	spin_lock(&mmg_round_lock);
+	mmg_idle_rounds = 0;
+	WRITE_ONCE(mmg_round_due, jiffies);
+	WRITE_ONCE(mmg_wakes, mmg_wakes + 1);
+	spin_unlock(&mmg_round_lock);
+	wake_up_all(&mmg_wait);
 }
 
 /**
- * mmg_scanner_pid - which thread is the scanner
+ * mmg_scanner_pid - which thread is the first scanner
  *
  * Return: its id.
  */
 int mmg_scanner_pid(void)
 {
-	return mmg_thread ? task_pid_nr(mmg_thread) : 0;
+	struct task_struct *task = READ_ONCE(mmg_scanners[0].task);
+
+	return task ? task_pid_nr(task) : 0;
 }
 
 /**
- * mmg_scanner_rounds - how often the scanner has completed all domains
+ * mmg_scanner_rounds - how often the scanners have completed all domains
  *
  * Return: rounds since the module was loaded.
  */
@@ -212,7 +381,7 @@ int mmg_unmerge_all(void)
 	while ((domain = mmg_domain_next(domain))) {
 		u64 pages = 0;
 
-		mutex_lock(&domain->lock);
+		mmg_domain_lock_alone(domain);
 		list_for_each_entry(region, &domain->regions, list) {
 			err = mmg_unmerge_range(region, region->start,
 						region->end, &pages);
@@ -220,7 +389,7 @@ int mmg_unmerge_all(void)
 				break;
 			mmg_region_forget(region);
 		}
-		mutex_unlock(&domain->lock);
+		mmg_domain_unlock_alone(domain);
 		if (err) {
 			mmg_domain_put(domain);
 			break;
@@ -231,27 +400,83 @@ int mmg_unmerge_all(void)
 	return err;
 }
 
+static int mmg_scanner_new(unsigned int nr)
+{
+	struct mmg_scanner *scanner = &mmg_scanners[nr];
+	struct task_struct *task;
+
+	scanner->batch = mmg_batch_new();
+	if (!scanner->batch)
+		return -ENOMEM;
+	task = nr ? kthread_run(mmg_scanner, scanner, "memmerged/%u", nr) :
+		    kthread_run(mmg_scanner, scanner, "memmerged");
+	if (IS_ERR(task)) {
+		mmg_batch_free(scanner->batch);
+		return PTR_ERR(task);
+	}
+	WRITE_ONCE(scanner->task, task);
+	return 0;
+}
+
+static void mmg_scanner_end(unsigned int nr)
+{
+	struct mmg_scanner *scanner = &mmg_scanners[nr];
+	struct task_struct *task = scanner->task;
+
+	WRITE_ONCE(scanner->task, NULL);
+	kthread_stop(task);
+	mmg_batch_free(scanner->batch);
+}
+
 /**
- * mmg_scanner_start - start the thread
+ * mmg_scanner_set_count - have so many scanners
+ * @count: at most MMG_MAX_SCANNERS; 0 when the module goes away
+ *
+ * Return: 0 or a negative errno, with the number unchanged or in between.
+ */
+int mmg_scanner_set_count(unsigned int count)
+{
+	int err = 0;
+
+	mutex_lock(&mmg_scanners_lock);
+	while (!err && mmg_nr_scanners < count) {
+		err = mmg_scanner_new(mmg_nr_scanners);
+		if (!err)
+			WRITE_ONCE(mmg_nr_scanners, mmg_nr_scanners + 1);
+	}
+	while (mmg_nr_scanners > count) {
+		WRITE_ONCE(mmg_nr_scanners, mmg_nr_scanners - 1);
+		mmg_scanner_end(mmg_nr_scanners);
+	}
+	mutex_unlock(&mmg_scanners_lock);
+	return err;
+}
+
+/**
+ * mmg_scanner_count - how many scanners there are
+ *
+ * Return: their number.
+ */
+int mmg_scanner_count(void)
+{
+	return READ_ONCE(mmg_nr_scanners);
+}
+
+/**
+ * mmg_scanner_start - start the first thread
  *
  * Return: 0 or a negative errno.
  */
 int mmg_scanner_start(void)
 {
-	struct task_struct *thread = kthread_run(mmg_scanner, NULL, "memmerged");
-
-	if (IS_ERR(thread))
-		return PTR_ERR(thread);
-	mmg_thread = thread;
-	return 0;
+	return mmg_scanner_set_count(1);
 }
 
 /**
- * mmg_scanner_stop - end the thread and the work
+ * mmg_scanner_stop - end the threads and the work
  */
 void mmg_scanner_stop(void)
 {
-	kthread_stop(mmg_thread);
-	mmg_thread = NULL;
+	mmg_scanner_set_count(0);
 	cancel_delayed_work_sync(&mmg_tidy_work);
 }

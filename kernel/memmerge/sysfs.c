@@ -74,6 +74,29 @@ MMG_FILE_RW(pages_to_scan, 1, UINT_MAX);
 MMG_FILE_RW(sleep_millisecs, 0, UINT_MAX);
 MMG_FILE_RW(use_zero_pages, 0, 1);
 MMG_FILE_RW(max_page_sharing, 2, INT_MAX);
+MMG_FILE_RW(cpu_limit_percent, 0, 100 * MMG_MAX_SCANNERS);
+MMG_FILE_RW(max_idle_millisecs, 0, UINT_MAX);
+
+static ssize_t scanners_show(struct kobject *kobj, struct kobj_attribute *attr,
+			     char *buf)
+{
+	return sysfs_emit(buf, "%d\n", mmg_scanner_count());
+}
+
+static ssize_t scanners_store(struct kobject *kobj, struct kobj_attribute *attr,
+			      const char *buf, size_t count)
+{
+	unsigned int scanners;
+	int err;
+
+	if (kstrtouint(buf, 10, &scanners) || !scanners ||
+	    scanners > MMG_MAX_SCANNERS)
+		return -EINVAL;
+	err = mmg_scanner_set_count(scanners);
+	return err ? err : count;
+}
+
+static struct kobj_attribute scanners_attr = __ATTR_RW(scanners);
 
 /* What the domains hold at this moment, one value a file. */
 enum mmg_sum {
@@ -171,6 +194,9 @@ static struct attribute *mmg_attrs[] = {
 	&sleep_millisecs_attr.attr,
 	&use_zero_pages_attr.attr,
 	&max_page_sharing_attr.attr,
+	&scanners_attr.attr,
+	&cpu_limit_percent_attr.attr,
+	&max_idle_millisecs_attr.attr,
 	&pages_shared_attr.attr,
 	&pages_sharing_attr.attr,
 	&pages_unswappable_attr.attr,

@@ -3,6 +3,9 @@
  * How memory is scanned: what stays unchanged is not read again, and what
  * changes is seen, whatever way it changed
  */
+#include <ctype.h>
+#include <dirent.h>
+#include <pthread.h>
 #include <sys/uio.h>
 
 #include "memmerge_test.h"
@@ -12,6 +15,18 @@
 #define SCANS_TO_COLD	4
 /* Each cold page is read in one of so many scans. */
 #define REREAD		64UL
+
+/* Wait until a counter has grown. */
+static void file_wait_more(const char *path, long long more)
+{
+	long long want = file_read(path) + more;
+	double end = seconds() + WAIT_SECONDS;
+
+	while (file_read(path) < want) {
+		TAP_CHECK(seconds() < end);
+		usleep(20000);
+	}
+}
 
 static long long protected_pages(void)
 {
@@ -310,6 +325,156 @@ static void swapped(void)
 	area_free(&a);
 }
 
+/* Threads of the kernel that scan. */
+static unsigned int scanner_threads(void)
+{
+	DIR *proc = opendir("/proc");
+	struct dirent *entry;
+	unsigned int found = 0;
+
+	TAP_CHECK(proc);
+	while ((entry = readdir(proc))) {
+		char path[300], comm[64] = "";
+		int fd;
+
+		if (!isdigit((unsigned char)entry->d_name[0]))
+			continue;
+		snprintf(path, sizeof(path), "/proc/%s/comm", entry->d_name);
+		fd = open(path, O_RDONLY);
+		if (fd < 0)
+			continue;
+		if (read(fd, comm, sizeof(comm) - 1) > 0)
+			found += !strncmp(comm, "memmerged", 9);
+		close(fd);
+	}
+	closedir(proc);
+	return found;
+}
+
+static void scan_until_merged(const struct pair *p, uint64_t seed)
+{
+	TAP_EQ(0, file_write(SYSFS "run", "1"));
+	file_wait(SYSFS "pages_sharing", p->pages);
+	TAP_EQ(0, file_write(SYSFS "run", "0"));
+	TAP_EQ(p->pages, pair_same_frames(p));
+	pair_holds(p, seed);
+}
+
+static void several_scanners(void)
+{
+	struct pair p;
+	unsigned int i;
+
+	TAP_EQ(0, file_write(SYSFS "scanners", "4"));
+	TAP_EQ(4, file_read(SYSFS "scanners"));
+	TAP_EQ(4, scanner_threads());
+	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "0"));
+	TAP_EQ(0, file_write(SYSFS "pages_to_scan", "100"));
+	for (i = 0; i < 4; i++) {
+		p = pair_new(2048, 100000);
+		scan_until_merged(&p, 100000);
+		/* Whoever looked at it: each page counts once a pass. */
+		TAP_CHECK(stat_of(p.domain, 0).scanned >= 2 * p.pages);
+		pair_free(&p);
+	}
+	TAP_EQ(0, file_write(SYSFS "scanners", "1"));
+	TAP_EQ(1, scanner_threads());
+	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "20"));
+	TAP_EQ(0, file_write(SYSFS "pages_to_scan", "1000"));
+}
+
+static void *scan_thread(void *arg)
+{
+	struct memmerge_scan scan = { .size = sizeof(scan) };
+	int domain = *(int *)arg;
+	unsigned long i;
+
+	for (i = 0; i < 20; i++)
+		if (ioctl(domain, MEMMERGE_SCAN, &scan))
+			return (void *)(uintptr_t)errno;
+	return NULL;
+}
+
+/* Scans of one domain by several callers and scanners, while regions go. */
+static void scans_at_once(void)
+{
+	struct pair p = pair_new(1024, 200000);
+	unsigned char *mem = memory(1024);
+	pthread_t threads[3];
+	unsigned int i;
+
+	TAP_EQ(0, file_write(SYSFS "scanners", "2"));
+	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "0"));
+	TAP_EQ(0, file_write(SYSFS "run", "1"));
+	for (i = 0; i < 3; i++)
+		TAP_EQ(0, pthread_create(&threads[i], NULL, scan_thread,
+					 &p.domain));
+	for (i = 0; i < 1024; i++)
+		fill(mem + i * PAGE, 200000 + i);
+	for (i = 0; i < 20; i++) {
+		uint64_t id = region_add(p.domain, mem, 1024 * PAGE);
+
+		usleep(2000);
+		TAP_EQ(0, region_remove(p.domain, id, i % 2 ?
+					MEMMERGE_REMOVE_UNMERGE : 0));
+	}
+	for (i = 0; i < 3; i++) {
+		void *err;
+
+		TAP_EQ(0, pthread_join(threads[i], &err));
+		TAP_CHECK(!err);
+	}
+	TAP_EQ(0, file_write(SYSFS "run", "0"));
+	TAP_EQ(0, file_write(SYSFS "scanners", "1"));
+	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "20"));
+	domain_scan(p.domain);
+	TAP_EQ(p.pages, pair_same_frames(&p));
+	pair_holds(&p, 200000);
+	for (i = 0; i < 1024; i++)
+		TAP_CHECK(holds(mem + i * PAGE, 200000 + i));
+	munmap(mem, 1024 * PAGE);
+	pair_free(&p);
+}
+
+static void limited(void)
+{
+	struct pair p = pair_new(PAGES, 10000);
+
+	/* It alone says how fast: this sleep would be longer than the test. */
+	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "100000000"));
+	TAP_EQ(0, file_write(SYSFS "pages_to_scan", "1"));
+	TAP_EQ(0, file_write(SYSFS "cpu_limit_percent", "20"));
+	scan_until_merged(&p, 10000);
+	TAP_EQ(0, file_write(SYSFS "cpu_limit_percent", "0"));
+	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "20"));
+	TAP_EQ(0, file_write(SYSFS "pages_to_scan", "1000"));
+	pair_free(&p);
+}
+
+/* Where nothing is to be gained rounds become rare, until something is new. */
+static void idle(void)
+{
+	struct area a = area_cold(PAGES, 11000);
+	unsigned char *same = memory(1);
+	double end;
+
+	TAP_EQ(0, file_write(SYSFS "max_idle_millisecs", "3600000"));
+	TAP_EQ(0, file_write(SYSFS "run", "1"));
+	/* 16 ms, 32 ms, …: at the tenth the next one is 16 s away. */
+	file_wait_more(SYSFS "full_scans", 10);
+	fill(same, 11000);
+	region_add(a.domain, same, PAGE);
+	end = seconds() + 10;
+	while (stat_of(a.domain, 0).pages_sharing != 1) {
+		TAP_CHECK(seconds() < end);
+		usleep(20000);
+	}
+	TAP_EQ(0, file_write(SYSFS "run", "0"));
+	TAP_EQ(0, file_write(SYSFS "max_idle_millisecs", "1000"));
+	munmap(same, PAGE);
+	area_free(&a);
+}
+
 static void nothing_left(void)
 {
 	file_wait(SYSFS "domains", 0);
@@ -334,6 +499,11 @@ int main(void)
 		{ "an unseen write is found in time", stale },
 		{ "an unseen write does not merge a page wrongly", stale_match },
 		{ "protected pages are swapped as others", swapped },
+		{ "several scanners share the work", several_scanners },
+		{ "scans of one domain at once, while regions come and go",
+		  scans_at_once },
+		{ "a CPU limit rules the pace alone", limited },
+		{ "idle rounds are rare, and a new region ends that", idle },
 		{ "nothing is left behind", nothing_left },
 	};
 

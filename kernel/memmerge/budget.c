@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: GPL-2.0-only
+/*
+ * memmerge - the budget: how much CPU time scanning takes, and may take
+ */
+#include <linux/freezer.h>
+#include <linux/ktime.h>
+#include <linux/kthread.h>
+#include <linux/sched.h>
+#include <linux/spinlock.h>
+
+#include "internal.h"
+
+/* What was not used is kept for so long, so that a late timer loses nothing. */
+#define MMG_BUDGET_KEPT		(100 * NSEC_PER_MSEC)
+/* More than was allowed is paid for at once when it is so much CPU time. */
+#define MMG_BUDGET_OWED		NSEC_PER_MSEC
+
+static DEFINE_SPINLOCK(mmg_budget_lock);
+/* CPU time used beyond what was allowed by @mmg_budget_time, may be negative. */
+static s64 mmg_budget_owed;
+static u64 mmg_budget_time;
+
+/**
+ * mmg_cpu_begin - begin to measure the calling thread's CPU time
+ * @cpu: to be given to mmg_cpu_used()
+ */
+void mmg_cpu_begin(struct mmg_cpu *cpu)
+{
+	cpu->runtime = current->se.sum_exec_runtime;
+	cpu->switches = current->nvcsw + current->nivcsw;
+	cpu->clock = ktime_get_ns();
+}
+
+/**
+ * mmg_cpu_used - CPU time of the calling thread since mmg_cpu_begin()
+ * @cpu: that mmg_cpu_begin() filled in
+ *
+ * The scheduler brings its account up to date when it switches, or with a
+ * tick; a thread that was not switched can tell exactly.
+ *
+ * Return: nanoseconds.
+ */
+u64 mmg_cpu_used(const struct mmg_cpu *cpu)
+{
+	u64 wall = ktime_get_ns() - cpu->clock;
+
+	if (current->nvcsw + current->nivcsw == cpu->switches)
+		return wall;
+	return min(wall, current->se.sum_exec_runtime - cpu->runtime);
+}
+
+/**
+ * mmg_budget_spend - account CPU time of a scanner, and wait until it is paid
+ * @ns: that it has used
+ *
+ * All scanners share one budget, cpu_limit_percent of one CPU. Whoever finds
+ * it overdrawn sleeps until it is not.
+ */
+void mmg_budget_spend(u64 ns)
+{
+	const unsigned int percent = READ_ONCE(mmg_tunables.cpu_limit_percent);
+	s64 kept = -(s64)(MMG_BUDGET_KEPT / 100) * percent;
+	u64 now = ktime_get_ns();
+	s64 owed;
+
+	spin_lock(&mmg_budget_lock);
+	mmg_budget_owed -= div_u64(min(now - mmg_budget_time, NSEC_PER_SEC) *
+				   percent, 100);
+	mmg_budget_owed = max(mmg_budget_owed, kept) + ns;
+	mmg_budget_time = now;
+	if (!percent)
+		mmg_budget_owed = 0;
+	owed = mmg_budget_owed;
+	spin_unlock(&mmg_budget_lock);
+
+	while (percent && owed > (s64)MMG_BUDGET_OWED &&
+	       !kthread_should_stop() &&
+	       percent == READ_ONCE(mmg_tunables.cpu_limit_percent)) {
+		u64 wait = min(div_u64(owed * 100, percent),
+			       100 * NSEC_PER_MSEC);
+		ktime_t until = ns_to_ktime(wait);
+
+		set_current_state(TASK_INTERRUPTIBLE | TASK_FREEZABLE);
+		schedule_hrtimeout_range(&until, NSEC_PER_MSEC / 10,
+					 HRTIMER_MODE_REL);
+		owed -= div_u64(wait * percent, 100);
+	}
+}
