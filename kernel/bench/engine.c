@@ -61,6 +61,8 @@ static void ksm_end(void)
 
 static void memmerge_begin(void)
 {
+	/* Idle rounds cost as others, but would be waited for. */
+	file_write(SYSFS "max_idle_millisecs", "0");
 	domain = domain_open();
 }
 

@@ -98,12 +98,12 @@ static int mmg_add_region(struct mmg_domain *domain,
 	if (!mmg_mapped(mm, arg->start, arg->start + arg->length))
 		goto out_mm;
 
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 	region = mmg_domain_add_region(domain, mm, arg->start, arg->length);
 	err = PTR_ERR_OR_ZERO(region);
 	if (!err)
 		arg->id = region->id;
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 	mmg_scanner_wake();
 
 out_mm:
@@ -148,9 +148,9 @@ static int mmg_scan_step(struct mmg_domain *domain, u64 id,
 	int err = -ENOENT;
 
 	down_read(&domain->busy);
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 	region = mmg_domain_region(domain, id);
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 	if (region)
 		err = mmg_scan_range(batch, region, start, end, false, pass);
 	up_read(&domain->busy);
@@ -180,11 +180,11 @@ static void mmg_scanned(struct mmg_domain *domain, u64 id, u64 start, u64 end,
 {
 	struct mmg_region *region;
 
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 	region = mmg_domain_region(domain, id);
 	if (region && region->start == start && region->end == end)
 		mmg_region_pass(region, pass);
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 }
 
 /* Do @step to [start, end) of a region, giving way to others after each. */
@@ -217,7 +217,7 @@ static bool mmg_next_region(struct mmg_domain *domain, u64 *id, u64 *start,
 	struct mmg_region *region;
 	bool found = false;
 
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 	list_for_each_entry(region, &domain->regions, list) {
 		if (region->id > *id) {
 			*id = region->id;
@@ -227,7 +227,7 @@ static bool mmg_next_region(struct mmg_domain *domain, u64 *id, u64 *start,
 			break;
 		}
 	}
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 	return found;
 }
 
@@ -255,9 +255,9 @@ static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
 				err = 0;
 		}
 		if (!err && batch) {
-			mutex_lock(&domain->lock);
+			mmg_domain_lock(domain);
 			domain->passes++;
-			mutex_unlock(&domain->lock);
+			mmg_domain_unlock(domain);
 		}
 	} else {
 		id = arg->id - 1;
@@ -348,7 +348,7 @@ static int mmg_stat(struct mmg_domain *domain, struct memmerge_stat *arg)
 	if (arg->flags)
 		return -EINVAL;
 
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 	if (arg->id) {
 		region = mmg_domain_region(domain, arg->id);
 		if (region) {
@@ -368,7 +368,7 @@ static int mmg_stat(struct mmg_domain *domain, struct memmerge_stat *arg)
 				 &stat.pages_sharing);
 		stat.unshare_demand = stat.pages_sharing << PAGE_SHIFT;
 	}
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 	*arg = stat;
 	return err;
 }

@@ -12,6 +12,7 @@
  * its last reference; the list of regions of a domain is changed under both
  * that and domain->lock, so either is enough to read it.
  */
+#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
@@ -147,13 +148,35 @@ void mmg_domain_put(struct mmg_domain *domain)
 }
 
 /**
+ * mmg_domain_lock - lock a domain
+ * @domain: to lock
+ */
+void mmg_domain_lock(struct mmg_domain *domain)
+{
+	mutex_lock(&domain->lock);
+	domain->locked = ktime_get_ns();
+}
+
+/**
+ * mmg_domain_unlock - undo mmg_domain_lock()
+ * @domain: to unlock
+ */
+void mmg_domain_unlock(struct mmg_domain *domain)
+{
+	u64 locked = domain->locked;
+
+	mutex_unlock(&domain->lock);
+	mmg_held(MMG_HOLD_DOMAIN, locked);
+}
+
+/**
  * mmg_domain_lock_alone - lock a domain that no scan is at work on
  * @domain: to lock; waits for the scans of chunks that have begun
  */
 void mmg_domain_lock_alone(struct mmg_domain *domain)
 {
 	down_write(&domain->busy);
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 }
 
 /**
@@ -162,7 +185,7 @@ void mmg_domain_lock_alone(struct mmg_domain *domain)
  */
 void mmg_domain_unlock_alone(struct mmg_domain *domain)
 {
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 	up_write(&domain->busy);
 }
 

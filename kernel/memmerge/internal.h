@@ -377,7 +377,8 @@ struct mmg_batch {
  * @node: in mmg_domains
  * @busy: held for read while a chunk is scanned, for write to free chunks and
  *	regions, and to unmerge
- * @lock: see the lock order above
+ * @lock: see the lock order above; taken by mmg_domain_lock()
+ * @locked: when that was, in nanoseconds
  * @closed: the file is gone; lives on while there is a shared page
  * @ended: and now there is none; nothing is left but references to it
  * @key: of the hash
@@ -402,6 +403,7 @@ struct mmg_domain {
 	struct list_head node;
 	struct rw_semaphore busy;
 	struct mutex lock;
+	u64 locked;
 	bool closed;
 	bool ended;
 	u64 key;
@@ -441,6 +443,8 @@ extern struct list_head mmg_domains;
 struct mmg_domain *mmg_domain_new(void);
 void mmg_domain_close(struct mmg_domain *domain);
 void mmg_domain_put(struct mmg_domain *domain);
+void mmg_domain_lock(struct mmg_domain *domain);
+void mmg_domain_unlock(struct mmg_domain *domain);
 void mmg_domain_lock_alone(struct mmg_domain *domain);
 void mmg_domain_unlock_alone(struct mmg_domain *domain);
 struct mmg_domain *mmg_domain_next(struct mmg_domain *domain);
@@ -546,6 +550,21 @@ void mmg_index_insert(struct mmg_index *index, u32 id);
 void mmg_index_remove(struct mmg_index *index, u32 id);
 
 /* budget.c */
+
+/**
+ * enum mmg_hold - locks of which the longest hold is known
+ * @MMG_HOLD_DOMAIN: domain->lock of any domain
+ * @MMG_HOLD_TABLE: a page table lock, when a scan looks at the table
+ * @MMG_NR_HOLDS: their number
+ */
+enum mmg_hold {
+	MMG_HOLD_DOMAIN,
+	MMG_HOLD_TABLE,
+	MMG_NR_HOLDS
+};
+
+extern atomic64_t mmg_longest[MMG_NR_HOLDS];
+void mmg_held(enum mmg_hold lock, u64 since);
 
 /**
  * struct mmg_cpu - measures CPU time of a thread

@@ -25,6 +25,7 @@
 #include <linux/bitmap.h>
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
+#include <linux/ktime.h>
 #include <linux/pagewalk.h>
 #include <linux/sched/mm.h>
 #include <linux/swap.h>
@@ -277,6 +278,7 @@ static int mmg_see_table(pmd_t *pmd, unsigned long addr, unsigned long end,
 	unsigned int first = slot;
 	pte_t *start, *ptep;
 	spinlock_t *ptl;
+	u64 locked;
 
 	if (mmg_see_huge(scan, pmd, addr, end, walk))
 		return 0;
@@ -286,10 +288,12 @@ static int mmg_see_table(pmd_t *pmd, unsigned long addr, unsigned long end,
 		mmg_saw_range(scan, addr, end, MMG_SKIP_ABSENT);
 		return 0;
 	}
+	locked = ktime_get_ns();
 	for (ptep = start; addr < end; ptep++, addr += PAGE_SIZE, slot++)
 		scan->batch->saw[slot] = mmg_see_pte(scan, slot, walk->vma,
 						     addr, ptep_get(ptep));
 	pte_unmap_unlock(start, ptl);
+	mmg_held(MMG_HOLD_TABLE, locked);
 	mmg_protect(scan, walk->vma, first, slot);
 	return 0;
 }
@@ -638,13 +642,13 @@ static unsigned int mmg_decide_some(struct mmg_chunk_scan *scan,
 	struct mmg_domain *domain = scan->region->domain;
 	unsigned int left = MMG_DECIDE;
 
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 	for (; slot < end && left; slot++) {
 		if (scan->batch->saw[slot] != MMG_SAW_COLD)
 			left--;
 		mmg_decide(scan, slot);
 	}
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 	return slot;
 }
 
@@ -658,19 +662,19 @@ static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr)
 	struct mmg_chunk *chunk;
 	unsigned int slot;
 
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 	chunk = mmg_region_chunk(scan->region, addr);
 	while (chunk && chunk->scanned) {
-		mutex_unlock(&domain->lock);
+		mmg_domain_unlock(domain);
 		wait_var_event(&chunk->scanned, !READ_ONCE(chunk->scanned));
-		mutex_lock(&domain->lock);
+		mmg_domain_lock(domain);
 	}
 	if (chunk) {
 		WRITE_ONCE(chunk->scanned, true);
 		for (slot = 0; slot < MMG_CHUNK_PAGES; slot++)
 			scan->batch->state[slot] = chunk->entries[slot].state;
 	}
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 	scan->chunk = chunk;
 	return chunk;
 }
@@ -679,7 +683,7 @@ static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 {
 	struct mmg_region *region = scan->region;
 
-	mutex_lock(&region->domain->lock);
+	mmg_domain_lock(region->domain);
 	WRITE_ONCE(scan->chunk->scanned, false);
 	region->totals.scanned += scan->done.scanned;
 	region->totals.merged += scan->done.merged - scan->mates;
@@ -687,7 +691,7 @@ static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 	region->totals.unshared += scan->unshared;
 	mmg_domain_count(region->domain, &scan->done, scan->unshared);
 	mmg_totals_add_cpu(region->domain, cpu_ns);
-	mutex_unlock(&region->domain->lock);
+	mmg_domain_unlock(region->domain);
 
 	smp_mb();	/* as wake_up_var() wants it: wakes whoever waits by now */
 	wake_up_var(&scan->chunk->scanned);

@@ -171,15 +171,15 @@ static unsigned long mmg_scan_piece(struct mmg_domain *domain,
 	int err;
 
 	down_read(&domain->busy);
-	mutex_lock(&domain->lock);
+	mmg_domain_lock(domain);
 	found = !domain->closed && mmg_piece_next(domain, pages, &piece);
-	mutex_unlock(&domain->lock);
+	mmg_domain_unlock(domain);
 	if (found) {
 		err = mmg_scan_range(batch, piece.region, piece.start,
 				     piece.end, true, &pass);
-		mutex_lock(&domain->lock);
+		mmg_domain_lock(domain);
 		mmg_piece_done(&piece, err, &pass);
-		mutex_unlock(&domain->lock);
+		mmg_domain_unlock(domain);
 	}
 	up_read(&domain->busy);
 	if (!found)
@@ -237,13 +237,13 @@ static void mmg_round_end(void)
 	bool complete = true, any = false;
 
 	while ((domain = mmg_domain_next(domain))) {
-		mutex_lock(&domain->lock);
+		mmg_domain_lock(domain);
 		if (!domain->closed && !list_empty(&domain->regions)) {
 			any = true;
 			if (!mmg_domain_completed(domain))
 				complete = false;
 		}
-		mutex_unlock(&domain->lock);
+		mmg_domain_unlock(domain);
 	}
 	if (!any || !complete || cmpxchg(&mmg_round, round, round + 1) != round)
 		return;

@@ -446,14 +446,14 @@ static int mmg_memory_callback(struct notifier_block *self,
 		return NOTIFY_OK;
 
 	while ((domain = mmg_domain_next(domain))) {
-		mutex_lock(&domain->lock);
+		mmg_domain_lock(domain);
 		xa_for_each(&domain->shared_ids, id, shared) {
 			unsigned long pfn = folio_pfn(READ_ONCE(shared->folio));
 
 			if (pfn - notify->start_pfn < notify->nr_pages)
 				mmg_shared_free(shared);
 		}
-		mutex_unlock(&domain->lock);
+		mmg_domain_unlock(domain);
 	}
 	return NOTIFY_OK;
 }

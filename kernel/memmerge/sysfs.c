@@ -98,6 +98,30 @@ static ssize_t scanners_store(struct kobject *kobj, struct kobj_attribute *attr,
 
 static struct kobj_attribute scanners_attr = __ATTR_RW(scanners);
 
+/* How long a lock was held at the longest; writing 0 begins anew. */
+#define MMG_FILE_HOLD(_name, _lock)					\
+static ssize_t _name##_show(struct kobject *kobj,			\
+			    struct kobj_attribute *attr, char *buf)	\
+{									\
+	return sysfs_emit(buf, "%lld\n",				\
+			  (s64)atomic64_read(&mmg_longest[_lock]));	\
+}									\
+static ssize_t _name##_store(struct kobject *kobj,			\
+			     struct kobj_attribute *attr,		\
+			     const char *buf, size_t count)		\
+{									\
+	unsigned int value;						\
+									\
+	if (kstrtouint(buf, 10, &value) || value)			\
+		return -EINVAL;						\
+	atomic64_set(&mmg_longest[_lock], 0);				\
+	return count;							\
+}									\
+static struct kobj_attribute _name##_attr = __ATTR_RW(_name)
+
+MMG_FILE_HOLD(domain_lock_max_ns, MMG_HOLD_DOMAIN);
+MMG_FILE_HOLD(page_table_lock_max_ns, MMG_HOLD_TABLE);
+
 /* What the domains hold at this moment, one value a file. */
 enum mmg_sum {
 	MMG_SUM_SHARED,
@@ -151,10 +175,10 @@ static u64 mmg_sum(enum mmg_sum what)
 	u64 sum = 0;
 
 	while ((domain = mmg_domain_next(domain))) {
-		mutex_lock(&domain->lock);
+		mmg_domain_lock(domain);
 		if (!domain->ended)
 			sum += mmg_sum_domain(domain, what);
-		mutex_unlock(&domain->lock);
+		mmg_domain_unlock(domain);
 	}
 	return sum;
 }
@@ -217,6 +241,8 @@ static struct attribute *mmg_attrs[] = {
 	&metadata_bytes_attr.attr,
 	&scan_cpu_ns_attr.attr,
 	&scanner_pid_attr.attr,
+	&domain_lock_max_ns_attr.attr,
+	&page_table_lock_max_ns_attr.attr,
 	NULL,
 };
 
