@@ -366,6 +366,8 @@ unsigned long mmg_domain_metadata(struct mmg_domain *domain)
 			      domain->nr_detached * MMG_CHUNK_BYTES;
 	struct mmg_region *region;
 
+	if (domain->index.old)
+		bytes += sizeof(u32) << (domain->index.bits - 1);
 	list_for_each_entry(region, &domain->regions, list)
 		bytes += mmg_region_metadata(region);
 	return bytes;

@@ -3,8 +3,9 @@
  * memmerge - the index: from the hash of a content to an entry
  *
  * Buckets with chains that are linked by 32-bit ids rather than pointers, so
- * that an entry stays at 16 bytes. The table grows with the number of entries
- * and never shrinks while the domain lives. It holds at most one entry for a
+ * that an entry stays at 16 bytes. The table grows with the number of entries,
+ * some buckets with each insertion, so that nobody waits for all of it, and
+ * never shrinks while the domain lives. It holds at most one entry for a
  * hash, see mmg_scan_range(), so a chain does not grow with equal content.
  */
 #include <linux/slab.h>
@@ -12,6 +13,8 @@
 #include "internal.h"
 
 #define MMG_INDEX_MIN_BITS	10
+/* Buckets that are moved at an insertion: done long before it grows again. */
+#define MMG_INDEX_MOVES		4
 
 static u32 *mmg_heads_alloc(unsigned int bits)
 {
@@ -26,7 +29,11 @@ static u32 *mmg_heads_alloc(unsigned int bits)
 /* The high bits: xxh64 mixes them best, and they stay in use as bits grow. */
 static u32 *mmg_bucket(struct mmg_index *index, u64 hash)
 {
-	return &index->heads[hash >> (MMG_HASH_BITS - index->bits)];
+	unsigned long bucket = hash >> (MMG_HASH_BITS - index->bits);
+
+	if (index->old && bucket >> 1 >= index->moved)
+		return &index->old[bucket >> 1];
+	return &index->heads[bucket];
 }
 
 /**
@@ -38,6 +45,8 @@ static u32 *mmg_bucket(struct mmg_index *index, u64 hash)
 int mmg_index_init(struct mmg_index *index)
 {
 	index->bits = MMG_INDEX_MIN_BITS;
+	index->old = NULL;
+	index->moved = 0;
 	index->count = 0;
 	index->nr_chunks = 0;
 	xa_init_flags(&index->chunks, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
@@ -54,7 +63,9 @@ void mmg_index_destroy(struct mmg_index *index)
 	WARN_ON_ONCE(index->nr_chunks || index->count);
 	xa_destroy(&index->chunks);
 	kvfree(index->heads);
+	kvfree(index->old);
 	index->heads = NULL;
+	index->old = NULL;
 }
 
 /**
@@ -132,31 +143,34 @@ u32 mmg_index_find(struct mmg_index *index, u64 hash)
 
 static void mmg_index_grow(struct mmg_index *index)
 {
-	struct mmg_index grown = *index;
-	unsigned long b;
+	u32 *heads = mmg_heads_alloc(index->bits + 1);
 
-	grown.bits++;
-	grown.heads = mmg_heads_alloc(grown.bits);
-	if (!grown.heads)
+	if (!heads)
 		return;		/* longer chains do no harm */
+	index->old = index->heads;
+	index->moved = 0;
+	index->heads = heads;
+	index->bits++;
+}
 
-	for (b = 0; b < 1UL << index->bits; b++) {
-		u32 id = index->heads[b];
+/* Move the next bucket of an index that is growing. */
+static void mmg_index_move(struct mmg_index *index)
+{
+	u32 id = index->old[index->moved++];
 
-		while (id != MMG_NIL) {
-			struct mmg_entry *entry =
-				mmg_index_entry(index, id, NULL);
-			u32 *head = mmg_bucket(&grown, entry->hash);
-			u32 next = entry->next;
+	while (id != MMG_NIL) {
+		struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
+		u32 *head = mmg_bucket(index, entry->hash);
+		u32 next = entry->next;
 
-			entry->next = *head;
-			*head = id;
-			id = next;
-		}
+		entry->next = *head;
+		*head = id;
+		id = next;
 	}
-	kvfree(index->heads);
-	index->heads = grown.heads;
-	index->bits = grown.bits;
+	if (index->moved == 1UL << (index->bits - 1)) {
+		kvfree(index->old);
+		index->old = NULL;
+	}
 }
 
 /**
@@ -167,10 +181,14 @@ static void mmg_index_grow(struct mmg_index *index)
 void mmg_index_insert(struct mmg_index *index, u32 id)
 {
 	struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
+	unsigned int moves = MMG_INDEX_MOVES;
 	u32 *head;
 
-	if (index->count >= 1UL << index->bits && index->bits < 31)
+	if (!index->old && index->count >= 1UL << index->bits &&
+	    index->bits < 31)
 		mmg_index_grow(index);
+	while (index->old && moves--)
+		mmg_index_move(index);
 
 	head = mmg_bucket(index, entry->hash);
 	entry->next = *head;

@@ -126,12 +126,57 @@ static void mmg_test_grow(struct kunit *test)
 				((u64)prandom_u32_state(&rnd) << 16) + i);
 	KUNIT_EXPECT_GT(test, t->index.bits, bits);
 	KUNIT_EXPECT_EQ(test, MMG_TEST_PAGES, t->index.count);
+	KUNIT_EXPECT_NULL(test, t->index.old);
 
 	prandom_seed_state(&rnd, 1);
 	for (i = 0; i < MMG_TEST_PAGES; i++)
 		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
 				mmg_index_find(&t->index,
 					       ((u64)prandom_u32_state(&rnd) << 16) + i));
+}
+
+/* While it grows, what is in old and in new buckets is found and removed. */
+static void mmg_test_growing(struct kunit *test)
+{
+	struct mmg_index_test *t = test->priv;
+	unsigned int pages = (1U << t->index.bits) + 10, i;
+	const u64 spread = (1ULL << MMG_HASH_BITS) / pages;
+
+	for (i = 0; i < pages; i++)
+		mmg_test_insert(t, mmg_test_id(t, i), i * spread);
+	KUNIT_ASSERT_NOT_NULL(test, t->index.old);
+	KUNIT_EXPECT_GT(test, t->index.moved, 0);
+	for (i = 0; i < pages; i++)
+		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
+				mmg_index_find(&t->index, i * spread));
+	for (i = 0; i < pages; i += 2)
+		mmg_test_remove(t, mmg_test_id(t, i));
+	for (i = 0; i < pages; i++)
+		KUNIT_EXPECT_EQ(test, i % 2 ? mmg_test_id(t, i) : MMG_NIL,
+				mmg_index_find(&t->index, i * spread));
+	KUNIT_EXPECT_EQ(test, pages / 2, t->index.count);
+}
+
+/* Full to the last bit, an entry keeps its fields apart. */
+static void mmg_test_entry_fields(struct kunit *test)
+{
+	struct mmg_entry entry = {};
+
+	KUNIT_EXPECT_EQ(test, 16, sizeof(entry));
+	entry.hash = (1ULL << MMG_HASH_BITS) - 1;
+	entry.state = MMG_NR_STATES - 1;
+	entry.place = MMG_CHUNK_PLACES - 1;
+	entry.calm = MMG_CALM;
+	entry.breaks = MMG_MAX_BREAKS;
+	entry.heats = MMG_MAX_HEATS;
+	KUNIT_EXPECT_EQ(test, (1ULL << MMG_HASH_BITS) - 1, (u64)entry.hash);
+	KUNIT_EXPECT_EQ(test, 0, (int)entry.tag);
+	KUNIT_EXPECT_EQ(test, MMG_NR_STATES - 1, (int)entry.state);
+	KUNIT_EXPECT_EQ(test, MMG_CHUNK_PLACES - 1, (int)entry.place);
+	KUNIT_EXPECT_EQ(test, MMG_CALM, (int)entry.calm);
+	KUNIT_EXPECT_EQ(test, MMG_MAX_BREAKS, (int)entry.breaks);
+	KUNIT_EXPECT_EQ(test, MMG_MAX_HEATS, (int)entry.heats);
+	KUNIT_EXPECT_FALSE(test, entry.changed || entry.cold);
 }
 
 static void mmg_test_chunk_goes(struct kunit *test)
@@ -197,6 +242,8 @@ static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_entry_of_id),
 	KUNIT_CASE(mmg_test_same_bucket),
 	KUNIT_CASE(mmg_test_grow),
+	KUNIT_CASE(mmg_test_growing),
+	KUNIT_CASE(mmg_test_entry_fields),
 	KUNIT_CASE(mmg_test_chunk_goes),
 	KUNIT_CASE(mmg_test_random),
 	{}
@@ -251,7 +298,27 @@ static void mmg_test_backoff(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 63, mmg_backoff(U8_MAX));
 }
 
+/* A protection that does not last is tried later and later, one that did soon. */
+static void mmg_test_heat(struct kunit *test)
+{
+	static const u8 passes[] = { 1, 3, 7, 15, 31, 63, 127, 127 };
+	struct mmg_entry entry = {};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(passes); i++) {
+		entry.warm = i;		/* so long it was protected */
+		entry.calm = MMG_CALM;
+		mmg_entry_heat(&entry);
+		KUNIT_EXPECT_EQ(test, passes[i], entry.warm);
+		KUNIT_EXPECT_EQ(test, 0, (int)entry.calm);
+	}
+	entry.warm = MMG_LASTED;
+	mmg_entry_heat(&entry);
+	KUNIT_EXPECT_EQ(test, 1, entry.warm);
+}
+
 static struct kunit_case mmg_policy_cases[] = {
+	KUNIT_CASE(mmg_test_heat),
 	KUNIT_CASE(mmg_test_range),
 	KUNIT_CASE(mmg_test_backoff),
 	{}

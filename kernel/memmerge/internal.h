@@ -212,6 +212,8 @@ struct mmg_chunk {
 /**
  * struct mmg_index - finds entries by hash
  * @heads: first entry of each bucket, an id or MMG_NIL
+ * @old: while the index grows, the buckets that it had, half as many; else NULL
+ * @moved: how many of them have been moved to @heads, from the first one
  * @bits: log2 of the number of buckets
  * @count: entries in the index
  * @chunks: chunk by its id
@@ -219,6 +221,8 @@ struct mmg_chunk {
  */
 struct mmg_index {
 	u32 *heads;
+	u32 *old;
+	unsigned long moved;
 	unsigned int bits;
 	unsigned long count;
 	struct xarray chunks;

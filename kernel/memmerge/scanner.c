@@ -119,15 +119,16 @@ static bool mmg_scanner_runs(void)
 static bool mmg_piece_next(struct mmg_domain *domain, unsigned long pages,
 			   struct mmg_piece *piece)
 {
+	const unsigned long round = READ_ONCE(mmg_round);
 	struct mmg_region *region = domain->turn;
 
-	if (!region || domain->turn_round != mmg_round)
+	if (!region || domain->turn_round != round)
 		region = list_first_entry(&domain->regions, struct mmg_region,
 					  list);
-	domain->turn_round = mmg_round;
+	domain->turn_round = round;
 	list_for_each_entry_from(region, &domain->regions, list) {
 		domain->turn = region;
-		if (region->round != mmg_round && region->cursor < region->end)
+		if (region->round != round && region->cursor < region->end)
 			break;
 	}
 	if (list_entry_is_head(region, &domain->regions, list))
@@ -142,7 +143,10 @@ static bool mmg_piece_next(struct mmg_domain *domain, unsigned long pages,
 	return true;
 }
 
-/* A piece has been scanned; the last one completes its region. */
+/*
+ * A piece has been scanned; the last one completes its region. Until then the
+ * round cannot end.
+ */
 static void mmg_piece_done(struct mmg_piece *piece, int err,
 			   const struct mmg_pass *pass)
 {
@@ -155,7 +159,7 @@ static void mmg_piece_done(struct mmg_piece *piece, int err,
 	if (--region->pending || region->cursor != region->end)
 		return;
 	region->cursor = region->start;
-	region->round = mmg_round;
+	region->round = READ_ONCE(mmg_round);
 	mmg_region_pass(region, &region->running);
 	memset(&region->running, 0, sizeof(region->running));
 }
@@ -191,17 +195,17 @@ static unsigned long mmg_scan_piece(struct mmg_domain *domain,
 	return (piece.end - piece.start) >> PAGE_SHIFT;
 }
 
-/* Is a domain, whose lock is held, completed for this round? */
-static bool mmg_domain_completed(struct mmg_domain *domain)
+/* Is a domain, whose lock is held, completed for a round? */
+static bool mmg_domain_completed(struct mmg_domain *domain, unsigned long round)
 {
 	struct mmg_region *region;
 
-	if (domain->round == mmg_round)
+	if (domain->round == round)
 		return true;
 	list_for_each_entry(region, &domain->regions, list)
-		if (region->round != mmg_round)
+		if (region->round != round)
 			return false;
-	domain->round = mmg_round;
+	domain->round = round;
 	domain->passes++;
 	return true;
 }
@@ -240,7 +244,7 @@ static void mmg_round_end(void)
 		mmg_domain_lock(domain);
 		if (!domain->closed && !list_empty(&domain->regions)) {
 			any = true;
-			if (!mmg_domain_completed(domain))
+			if (!mmg_domain_completed(domain, round))
 				complete = false;
 		}
 		mmg_domain_unlock(domain);
