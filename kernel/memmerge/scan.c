@@ -4,9 +4,9 @@
  *
  * A chunk at a time: see what is there and take references to its pages under
  * one page table lock, drop all locks of the mm, read and hash the pages, give
- * the references back, and only then take the domain's lock and decide. Two equal pages are merged the
- * first time both have been seen; a page whose sharing did not last is left
- * alone for a while, longer each time.
+ * the references back, and only then take the domain's lock and decide. Two
+ * equal pages are merged the first time both have been seen; a page whose
+ * sharing did not last is left alone for a while, longer each time.
  *
  * A page that waits in the index, and that some passes found unchanged, is
  * write-protected before it is read once more. From then on it is cold: as

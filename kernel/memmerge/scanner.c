@@ -271,7 +271,7 @@ static bool mmg_scan_batch(struct mmg_batch *batch)
 
 	/* The budget alone says how fast. */
 	if (READ_ONCE(mmg_tunables.cpu_limit_percent))
-		left = ULONG_MAX >> PAGE_SHIFT;
+		left = UINT_MAX;
 	while ((domain = mmg_domain_next(domain))) {
 		unsigned long pages = left;
 
@@ -291,6 +291,11 @@ static bool mmg_scan_batch(struct mmg_batch *batch)
 	return any;
 }
 
+/* Wait for something, for a while, or until the thread shall end. */
+#define mmg_scanner_wait(_condition, _jiffies)				\
+	wait_event_freezable_timeout(mmg_wait, kthread_should_stop() ||	\
+				     (_condition), _jiffies)
+
 /*
  * Sleep as long as the tunables say, and until the next round is due. A batch
  * that found nothing to look at, as others are at work on what is left of the
@@ -304,17 +309,14 @@ static void mmg_scanner_rest(bool any)
 	long idle;
 
 	if (!READ_ONCE(mmg_tunables.cpu_limit_percent))
-		wait_event_freezable_timeout(mmg_wait, kthread_should_stop() ||
-			READ_ONCE(mmg_tunables.sleep_millisecs) != ms,
-			msecs_to_jiffies(ms));
+		mmg_scanner_wait(READ_ONCE(mmg_tunables.sleep_millisecs) != ms,
+				 msecs_to_jiffies(ms));
 	if (!any)
-		wait_event_freezable_timeout(mmg_wait, kthread_should_stop() ||
-			READ_ONCE(mmg_wakes) != wakes ||
-			READ_ONCE(mmg_round) != round, HZ / 10);
+		mmg_scanner_wait(READ_ONCE(mmg_wakes) != wakes ||
+				 READ_ONCE(mmg_round) != round, HZ / 10);
 	idle = READ_ONCE(mmg_round_due) - jiffies;
 	if (idle > 0)
-		wait_event_freezable_timeout(mmg_wait, kthread_should_stop() ||
-			READ_ONCE(mmg_wakes) != wakes, idle);
+		mmg_scanner_wait(READ_ONCE(mmg_wakes) != wakes, idle);
 }
 
 static int mmg_scanner(void *arg)
