@@ -8,6 +8,7 @@ One JSON object a line in either direction over a UNIX socket that only root can
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import socket
@@ -17,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mergelab.host import AGENT_SOCKET, HostError, guests
-from mergelab.host.engine import Domain
+from mergelab.host.engine import Domain, RefusedError
 
 Request = dict[str, Any]
 MAX_PASSES = 1000
@@ -29,7 +30,7 @@ class Registry:
     def __init__(self) -> None:
         """Starts without domains."""
         self._domains: dict[str, Domain] = {}
-        self._regions: dict[str, list[dict[str, object]]] = {}
+        self._regions: dict[str, list[dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
     def handle(self, request: Request) -> object:
@@ -73,7 +74,7 @@ class Registry:
     def do_add(self, name: str, pid: int, start: int, length: int, guest: str | None = None) -> object:
         """Registers a range of a process."""
         number = self._domain(name).add(pid, start, length)
-        region: dict[str, object] = {"region": number, "pid": pid, "start": start, "length": length}
+        region: dict[str, Any] = {"region": number, "pid": pid, "start": start, "length": length}
         if guest is not None:
             region["guest"] = guest
         self._regions[name].append(region)
@@ -90,6 +91,20 @@ class Registry:
         """Returns the domain's statistics."""
         return self._domain(name).stat()
 
+    def do_describe(self) -> object:
+        """Returns every domain with its statistics, and each region with its own; null once it has gone."""
+        with self._lock:
+            return [
+                {
+                    "domain": name,
+                    "stat": domain.stat(),
+                    "regions": [
+                        region | {"stat": _region_stat(domain, region)} for region in self._regions[name]
+                    ],
+                }
+                for name, domain in sorted(self._domains.items())
+            ]
+
     def do_unmerge(self, name: str) -> object:
         """Gives every merged page its own copy."""
         return self._domain(name).unmerge()
@@ -99,6 +114,15 @@ class Registry:
             known = " ".join(sorted(self._domains)) or "none"
             raise HostError(f"no domain '{name}'; open are: {known} (mergelab-host domain create NAME)")
         return self._domains[name]
+
+
+def _region_stat(domain: Domain, region: dict[str, Any]) -> dict[str, int] | None:
+    try:
+        return domain.stat(region["region"])
+    except RefusedError as error:
+        if error.code == errno.ENOENT:  # the engine drops the regions of a process that has exited
+            return None
+        raise
 
 
 class _Handler(socketserver.StreamRequestHandler):

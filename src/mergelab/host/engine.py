@@ -54,6 +54,15 @@ _CAUSES = {
 }
 
 
+class RefusedError(HostError):
+    """The engine answered a request with an errno, `code`."""
+
+    def __init__(self, code: int, sentence: str) -> None:
+        """Keeps both."""
+        super().__init__(sentence)
+        self.code = code
+
+
 class Domain:
     """One open file of `/dev/memmerge`: pages merge only inside it. Close it to end it."""
 
@@ -106,9 +115,10 @@ class Domain:
         """Gives every merged page its own copy; returns pages scanned and merged (here: given back)."""
         return self._pass(UNMERGE, "unmerge")
 
-    def stat(self) -> dict[str, int]:
-        """Returns struct memmerge_stat of the whole domain, without its size and flags."""
-        values = self._call(STAT, "stat", STAT_STRUCT, (STAT_STRUCT.size, *[0] * (len(STAT_FIELDS) - 1)))
+    def stat(self, region: int = 0) -> dict[str, int]:
+        """Returns struct memmerge_stat of the whole domain or of a region, without its size, flags and id."""
+        zeroes = [0] * (len(STAT_FIELDS) - 3)
+        values = self._call(STAT, "stat", STAT_STRUCT, (STAT_STRUCT.size, 0, region, *zeroes))
         return dict(zip(STAT_FIELDS[3:], values[3:], strict=True))
 
     def _pass(self, request: int, name: str) -> dict[str, int]:
@@ -124,7 +134,7 @@ class Domain:
         except OSError as error:
             code = error.errno or 0
             cause = _CAUSES.get(code, error.strerror)
-            raise HostError(f"memmerge {name}: {errno.errorcode.get(code, code)}: {cause}") from None
+            raise RefusedError(code, f"memmerge {name}: {errno.errorcode.get(code, code)}: {cause}") from None
         return layout.unpack(argument)
 
 
