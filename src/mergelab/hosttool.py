@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-only
-"""Packs `mergelab.host` into the one file that is installed on a host, `mergelab-host`.
+"""Packs what runs on a host into one file a command: `mergelab-host`, and `memmergectl` for its operator.
 
 The same sources give the same bytes, so that copying it twice changes nothing. Compiled modules lie beside
 the sources, as an emulated host would spend longer on compiling than on working; another Python version
@@ -17,19 +17,27 @@ from pathlib import Path
 
 from mergelab.files import write_atomically
 
+COMMANDS = {
+    "mergelab-host": ("host/*.py",),
+    "memmergectl": ("ctl/*.py", "host/*.py", "figures.py", "scales.py"),
+}
+"""What each command consists of below this package; it starts with the `__main__` of the first part."""
+
 _SHEBANG = b"#!/usr/bin/python3 -IS\n"
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 _UNCHECKED_HASH = 0b01
 
 
-def build() -> bytes:
-    """Returns the content of the zipapp."""
+def build(command: str = "mergelab-host") -> bytes:
+    """Returns the content of a command's zipapp."""
     package = Path(__file__).parent
+    parts = COMMANDS[command]
+    files = [path for part in parts for path in sorted(package.glob(part))]
     sources = {
         "mergelab/__init__.py": package / "__init__.py",
-        "__main__.py": package / "host" / "__main__.py",
+        "__main__.py": files[0].parent / "__main__.py",
     }
-    sources |= {f"mergelab/host/{path.name}": path for path in sorted((package / "host").glob("*.py"))}
+    sources |= {f"mergelab/{path.relative_to(package)}": path for path in files}
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
         for name, path in sources.items():
@@ -52,13 +60,14 @@ def _store(archive: zipfile.ZipFile, name: str, data: bytes) -> None:
 
 def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds `mergelab host-tool`."""
-    parser = subparsers.add_parser("host-tool", help="write mergelab-host, the tool that runs on a host")
+    parser = subparsers.add_parser("host-tool", help="write a command that runs on a host, as one file")
+    parser.add_argument("--command", choices=COMMANDS, default="mergelab-host", help="default %(default)s")
     parser.add_argument("output", type=Path)
     parser.set_defaults(run=_run)
 
 
 def _run(options: argparse.Namespace) -> int:
-    data = build()
+    data = build(options.command)
     if not options.output.exists() or options.output.read_bytes() != data:
         write_atomically(options.output, data)
         options.output.chmod(0o755)

@@ -59,9 +59,32 @@ def pressure(directory: str = "/proc/pressure") -> dict[str, float]:
     return values
 
 
-def rollup(pid: int) -> dict[str, int]:
+def rollup(pid: int, proc: str = "/proc") -> dict[str, int]:
     """Returns /proc/PID/smaps_rollup in bytes, keys in lower case (`rss`, `pss`, `pss_anon`, …)."""
-    return _smaps_fields(_lines(pid, "smaps_rollup")[1:])
+    return _smaps_fields(_lines(pid, "smaps_rollup", proc)[1:])
+
+
+def flagged(pid: int, flag: str, proc: str = "/proc") -> int:
+    """Returns the bytes of the mappings whose VmFlags in /proc/PID/smaps have a flag (`mg`: mergeable)."""
+    total = size = 0
+    for line in _lines(pid, "smaps", proc):
+        fields = line.split()
+        if fields[0] == "Size:":
+            size = int(fields[1]) * 1024
+        elif fields[0] == "VmFlags:" and flag in fields[1:]:
+            total += size
+    return total
+
+
+def merging(pid: int, proc: str = "/proc") -> dict[str, str]:
+    """Returns /proc/PID/ksm_stat as it is written; empty where the kernel has none."""
+    try:
+        lines = _lines(pid, "ksm_stat", proc)
+    except HostError:
+        if Path(proc, str(pid)).is_dir() and not Path(proc, str(pid), "ksm_stat").exists():
+            return {}
+        raise
+    return dict(line.replace(":", "").rsplit(None, 1) for line in lines)
 
 
 @dataclass(frozen=True)
@@ -108,9 +131,9 @@ def _mapping(line: str) -> Mapping:
     return Mapping(start, end, fields[1], int(fields[4]), fields[5].strip() if len(fields) > 5 else "")
 
 
-def _lines(pid: int, name: str) -> list[str]:
+def _lines(pid: int, name: str, proc: str = "/proc") -> list[str]:
     try:
-        return Path(f"/proc/{pid}/{name}").read_text(encoding="ascii", errors="replace").splitlines()
+        return Path(proc, str(pid), name).read_text(encoding="ascii", errors="replace").splitlines()
     except (FileNotFoundError, ProcessLookupError):
         raise HostError(f"process {pid} does not exist") from None
     except PermissionError:
