@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * memmerge - the budget: how much CPU time scanning takes, and may take; and
- * for how long it keeps others from a lock
+ * memmerge - the budget: how much CPU time scanning takes, and may take
  */
 #include <linux/atomic.h>
 #include <linux/freezer.h>
@@ -21,24 +20,6 @@ static DEFINE_SPINLOCK(mmg_budget_lock);
 /* CPU time used beyond what was allowed by @mmg_budget_time, may be negative. */
 static s64 mmg_budget_owed;
 static u64 mmg_budget_time;
-
-/* The longest hold of each lock, in nanoseconds; 0 is written to forget it. */
-atomic64_t mmg_longest[MMG_NR_HOLDS];
-
-/**
- * mmg_held - note that a lock was held
- * @lock: which one, released by now
- * @since: when it was taken, as ktime_get_ns() says
- */
-void mmg_held(enum mmg_hold lock, u64 since)
-{
-	s64 ns = ktime_get_ns() - since;
-	s64 longest = atomic64_read(&mmg_longest[lock]);
-
-	while (ns > longest &&
-	       !atomic64_try_cmpxchg(&mmg_longest[lock], &longest, ns))
-		;
-}
 
 /**
  * mmg_cpu_begin - begin to measure the calling thread's CPU time

@@ -9,6 +9,7 @@
 #include <linux/ptrace.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
+#include <linux/seq_file.h>
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 
@@ -286,6 +287,14 @@ static int mmg_each_range(struct mmg_domain *domain, struct memmerge_scan *arg,
 	return err;
 }
 
+/* Once for each scan that is asked for the demand may be counted anew. */
+static void mmg_recount(struct mmg_domain *domain)
+{
+	mmg_domain_lock(domain);
+	domain->guard.recount = true;
+	mmg_domain_unlock(domain);
+}
+
 static int mmg_scan(struct mmg_domain *domain, struct memmerge_scan *arg)
 {
 	struct mmg_batch *batch = mmg_batch_new();
@@ -295,6 +304,7 @@ static int mmg_scan(struct mmg_domain *domain, struct memmerge_scan *arg)
 		return -ENOMEM;
 	/* Their references to a page would look like pins. */
 	lru_add_drain_all();
+	mmg_recount(domain);
 	err = mmg_each_range(domain, arg, mmg_scan_step, batch);
 	mmg_batch_free(batch);
 	/* The scanners may find something to do, too. */
@@ -326,6 +336,7 @@ static void mmg_stat_region(struct memmerge_stat *arg,
 	arg->skip_nomem += skip[MMG_SKIP_NOMEM];
 	arg->skip_swapped += skip[MMG_SKIP_SWAPPED];
 	arg->skip_crowded += skip[MMG_SKIP_CROWDED];
+	arg->skip_guard += skip[MMG_SKIP_GUARD];
 	arg->metadata_bytes += mmg_region_metadata(region);
 }
 
@@ -366,11 +377,24 @@ static int mmg_stat(struct mmg_domain *domain, struct memmerge_stat *arg)
 		stat.metadata_bytes = mmg_domain_metadata(domain);
 		mmg_shared_count(domain, &stat.pages_shared,
 				 &stat.pages_sharing);
-		stat.unshare_demand = stat.pages_sharing << PAGE_SHIFT;
+		stat.unshare_demand = mmg_guard_demand(domain) << PAGE_SHIFT;
+		stat.unshare_limit = domain->guard.limit;
 	}
 	mmg_domain_unlock(domain);
 	*arg = stat;
 	return err;
+}
+
+static int mmg_limit(struct mmg_domain *domain,
+		     const struct memmerge_limit *arg)
+{
+	if (arg->flags || arg->reserved[0] || arg->reserved[1])
+		return -EINVAL;
+
+	mmg_domain_lock(domain);
+	domain->guard.limit = arg->unshare_bytes;
+	mmg_domain_unlock(domain);
+	return 0;
 }
 
 static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
@@ -381,6 +405,7 @@ static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 		struct memmerge_region region;
 		struct memmerge_scan scan;
 		struct memmerge_stat stat;
+		struct memmerge_limit limit;
 	} arg;
 	size_t size, first;
 	int err, err2;
@@ -399,6 +424,10 @@ static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 	case MEMMERGE_STAT:
 		size = sizeof(arg.stat);
 		first = MEMMERGE_STAT_SIZE_VER0;
+		break;
+	case MEMMERGE_LIMIT:
+		size = sizeof(arg.limit);
+		first = size;
 		break;
 	default:
 		return -ENOTTY;
@@ -423,6 +452,9 @@ static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 		break;
 	case MEMMERGE_STAT:
 		err = mmg_stat(domain, &arg.stat);
+		break;
+	case MEMMERGE_LIMIT:
+		err = mmg_limit(domain, &arg.limit);
 		break;
 	}
 
@@ -450,12 +482,21 @@ static int mmg_release(struct inode *inode, struct file *file)
 	return 0;
 }
 
+/* By this number traces name the domain. */
+static void mmg_show_fdinfo(struct seq_file *m, struct file *file)
+{
+	const struct mmg_domain *domain = file->private_data;
+
+	seq_printf(m, "memmerge-domain:\t%u\n", domain->id);
+}
+
 static const struct file_operations mmg_fops = {
 	.owner = THIS_MODULE,
 	.open = mmg_open,
 	.release = mmg_release,
 	.unlocked_ioctl = mmg_ioctl,
 	.compat_ioctl = compat_ptr_ioctl,
+	.show_fdinfo = mmg_show_fdinfo,
 	.llseek = noop_llseek,
 };
 

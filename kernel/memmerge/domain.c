@@ -12,7 +12,6 @@
  * its last reference; the list of regions of a domain is changed under both
  * that and domain->lock, so either is enough to read it.
  */
-#include <linux/ktime.h>
 #include <linux/module.h>
 #include <linux/random.h>
 #include <linux/sched/mm.h>
@@ -23,6 +22,7 @@
 
 DEFINE_MUTEX(mmg_domains_lock);
 LIST_HEAD(mmg_domains);
+static unsigned int mmg_domains_made;
 
 /* Sums since the module was loaded; the lock is innermost. */
 static DEFINE_SPINLOCK(mmg_totals_lock);
@@ -41,12 +41,13 @@ void mmg_totals_read(struct mmg_totals *totals)
 
 /**
  * mmg_totals_add_cpu - account CPU time of scanning
- * @domain: that was scanned, and whose lock is held
+ * @region: that was scanned, of a domain whose lock is held
  * @ns: nanoseconds
  */
-void mmg_totals_add_cpu(struct mmg_domain *domain, u64 ns)
+void mmg_totals_add_cpu(struct mmg_region *region, u64 ns)
 {
-	domain->totals.cpu_ns += ns;
+	region->totals.cpu_ns += ns;
+	region->domain->totals.cpu_ns += ns;
 	spin_lock(&mmg_totals_lock);
 	mmg_totals.cpu_ns += ns;
 	spin_unlock(&mmg_totals_lock);
@@ -73,6 +74,7 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 
 	for (i = 0; i < MMG_NR_SKIPS; i++)
 		add.skipped += pass->skip[i];
+	add.refused = pass->skip[MMG_SKIP_GUARD];
 
 	spin_lock(&mmg_totals_lock);
 	for (i = 0; i < ARRAY_SIZE(sums); i++) {
@@ -81,6 +83,7 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 		sums[i]->zeroed += add.zeroed;
 		sums[i]->unread += add.unread;
 		sums[i]->skipped += add.skipped;
+		sums[i]->refused += add.refused;
 		sums[i]->unshared += add.unshared;
 	}
 	spin_unlock(&mmg_totals_lock);
@@ -112,8 +115,10 @@ struct mmg_domain *mmg_domain_new(void)
 	INIT_LIST_HEAD(&domain->regions);
 	domain->next_id = 1;
 	domain->key = get_random_u64();
+	domain->guard.limit = U64_MAX;
 
 	mutex_lock(&mmg_domains_lock);
+	domain->id = ++mmg_domains_made;
 	list_add_tail(&domain->node, &mmg_domains);
 	mutex_unlock(&mmg_domains_lock);
 	return domain;
@@ -133,6 +138,7 @@ static void mmg_domain_release(struct kref *ref)
 	list_del(&domain->node);
 	mutex_unlock(&mmg_domains_lock);
 
+	mmg_guard_counted(domain, 0);
 	mmg_index_destroy(&domain->index);
 	mmg_shared_destroy(domain);
 	kfree(domain);
@@ -154,7 +160,7 @@ void mmg_domain_put(struct mmg_domain *domain)
 void mmg_domain_lock(struct mmg_domain *domain)
 {
 	mutex_lock(&domain->lock);
-	domain->locked = ktime_get_ns();
+	domain->locked = mmg_hold_begin();
 }
 
 /**
@@ -166,7 +172,7 @@ void mmg_domain_unlock(struct mmg_domain *domain)
 	u64 locked = domain->locked;
 
 	mutex_unlock(&domain->lock);
-	mmg_held(MMG_HOLD_DOMAIN, locked);
+	mmg_hold_end(MMG_HOLD_DOMAIN, locked);
 }
 
 /**
@@ -299,6 +305,7 @@ bool mmg_domain_tidy(struct mmg_domain *domain)
 			mmg_domain_remove_region(region);
 	if (domain->closed || domain->nr_detached)
 		mmg_shared_tidy(domain);
+	mmg_guard_tidy(domain);
 	if (!domain->closed || domain->nr_shared || domain->ended)
 		return false;
 

@@ -41,6 +41,7 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rhashtable.h>
+#include <linux/sched/clock.h>
 #include <linux/rwsem.h>
 #include <linux/xarray.h>
 
@@ -98,6 +99,7 @@ enum mmg_state {
  * @MMG_SKIP_SWAPPED: swapped out
  * @MMG_SKIP_CROWDED: the page table has merged pages of MMG_CHUNK_PLACES other
  *	origins
+ * @MMG_SKIP_GUARD: the demand would exceed a limit, see guard.c
  * @MMG_NR_SKIPS: their number
  */
 enum mmg_skip {
@@ -113,6 +115,7 @@ enum mmg_skip {
 	MMG_SKIP_NOMEM,
 	MMG_SKIP_SWAPPED,
 	MMG_SKIP_CROWDED,
+	MMG_SKIP_GUARD,
 	MMG_NR_SKIPS
 };
 
@@ -127,6 +130,7 @@ enum mmg_skip {
  * @state: enum mmg_state
  * @place: on a chain: which of the chunk's places the mapping was made in
  * @changed: the content differed between the last two reads
+ * @wanted: in a huge page, and would merge if that was split, see huge.c
  * @calm: MMG_INDEXED: reads that found the content as it was, at most MMG_CALM
  * @breaks: how often sharing of this page did not last, at most MMG_MAX_BREAKS
  * @cold: MMG_INDEXED: was write-protected before it was last read, see scan.c
@@ -151,11 +155,12 @@ struct mmg_entry {
 	u32 next;
 	u8 state : 3;
 	u8 place : 2;
+	u8 heats : 3;
 	u8 changed : 1;
+	u8 wanted : 1;
 	u8 calm : 2;
 	u8 breaks : 3;
 	u8 cold : 1;
-	u8 heats : 3;
 	u8 wait;
 	u8 warm;
 };
@@ -192,6 +197,8 @@ struct mmg_place {
  * @start: address of the first entry's page, PMD aligned
  * @id: number of the chunk in its domain
  * @chained: entries on chains
+ * @huge: it was a huge page when last looked at
+ * @wanted: entries that would merge if it was split
  * @scanned: a scan is at work on it; no two are
  * @entries: MMG_CHUNK_PAGES of them
  * @places: that its entries on chains name
@@ -201,6 +208,8 @@ struct mmg_chunk {
 	unsigned long start;
 	u32 id;
 	u16 chained;
+	u16 wanted;
+	bool huge;
 	bool scanned;
 	struct mmg_entry *entries;
 	struct mmg_place places[MMG_CHUNK_PLACES];
@@ -263,6 +272,7 @@ static_assert(sizeof(struct mmg_shared) == 64);
  * @zeroed: pages made to map the zero page
  * @unread: pages that were known to be as they were without reading them
  * @news: pages that were new or had changed, or are being left alone
+ * @cpu_ns: CPU time that it took
  * @skip: pages not eligible, by reason
  */
 struct mmg_pass {
@@ -271,6 +281,7 @@ struct mmg_pass {
 	u64 zeroed;
 	u64 unread;
 	u64 news;
+	u64 cpu_ns;
 	u64 skip[MMG_NR_SKIPS];
 };
 
@@ -281,6 +292,7 @@ struct mmg_pass {
  * @zeroed: pages made to map the zero page
  * @unread: pages that were not read, as they were known to be unchanged
  * @skipped: pages not eligible
+ * @refused: of those, pages that the guard did not let be merged
  * @unshared: shared pages found to have been written
  * @cpu_ns: CPU time of scanning
  */
@@ -290,6 +302,7 @@ struct mmg_totals {
 	u64 zeroed;
 	u64 unread;
 	u64 skipped;
+	u64 refused;
 	u64 unshared;
 	u64 cpu_ns;
 };
@@ -376,13 +389,33 @@ struct mmg_batch {
 };
 
 /**
+ * struct mmg_guard - what a domain may merge
+ * @limit: of the domain's demand, in bytes; U64_MAX: none
+ * @host_limit: of the host's demand when a scan last asked, in pages
+ * @sharing: mappings of shared pages beside one of each, when last counted,
+ *	and what was merged since; in pages
+ * @scanned: pages scanned since they were counted
+ * @recount: count again when a limit is reached, however few these are
+ * @age: calls of mmg_guard_tidy() since it last counted
+ */
+struct mmg_guard {
+	u64 limit;
+	u64 host_limit;
+	u64 sharing;
+	u64 scanned;
+	bool recount;
+	unsigned long age;
+};
+
+/**
  * struct mmg_domain - pages merge only inside a domain
  * @ref: the open file, and whoever works on the domain
  * @node: in mmg_domains
+ * @id: number of the domain since the module was loaded, in traces
  * @busy: held for read while a chunk is scanned, for write to free chunks and
  *	regions, and to unmerge
  * @lock: see the lock order above; taken by mmg_domain_lock()
- * @locked: when that was, in nanoseconds
+ * @locked: when that was, see hold.c
  * @closed: the file is gone; lives on while there is a shared page
  * @ended: and now there is none; nothing is left but references to it
  * @key: of the hash
@@ -396,6 +429,9 @@ struct mmg_batch {
  * @regions: in the order they were added
  * @next_id: number of the next region
  * @nr_pages: pages in all regions
+ * @nr_zero: of them, pages in state MMG_ZERO
+ * @nr_huge: chunks that are huge pages
+ * @guard: what may be merged
  * @passes: complete passes over all regions
  * @round: scanners' round in which the domain was last completed
  * @turn: region in which the scanners go on, or NULL for the first
@@ -405,6 +441,7 @@ struct mmg_batch {
 struct mmg_domain {
 	struct kref ref;
 	struct list_head node;
+	unsigned int id;
 	struct rw_semaphore busy;
 	struct mutex lock;
 	u64 locked;
@@ -421,6 +458,9 @@ struct mmg_domain {
 	struct list_head regions;
 	u64 next_id;
 	unsigned long nr_pages;
+	unsigned long nr_zero;
+	unsigned long nr_huge;
+	struct mmg_guard guard;
 	u64 passes;
 	unsigned long round;
 	struct mmg_region *turn;
@@ -437,9 +477,44 @@ struct mmg_tunables {
 	unsigned int max_page_sharing;
 	unsigned int cpu_limit_percent;
 	unsigned int max_idle_millisecs;
+	unsigned int huge_split_pages;
+	s64 unshare_limit;
+	int unshare_limit_percent;
 };
 
 extern struct mmg_tunables mmg_tunables;
+
+/* hold.c */
+#define MMG_HOLD_BUCKETS	36
+
+/**
+ * enum mmg_hold_lock - locks of which others may have to wait for
+ * @MMG_HOLD_DOMAIN: lock of a domain
+ * @MMG_HOLD_MMAP: mmap_lock of a process, for read
+ * @MMG_HOLD_FOLIO: lock of a page that is being replaced, and around it the
+ *	mmap_lock
+ * @MMG_HOLD_TABLE: lock of a page table that is being looked at
+ * @MMG_NR_HOLDS: their number
+ */
+enum mmg_hold_lock {
+	MMG_HOLD_DOMAIN,
+	MMG_HOLD_MMAP,
+	MMG_HOLD_FOLIO,
+	MMG_HOLD_TABLE,
+	MMG_NR_HOLDS
+};
+
+int mmg_hold_start(void);
+void mmg_hold_stop(void);
+unsigned int mmg_hold_bucket(u64 ns);
+void mmg_hold_end(enum mmg_hold_lock lock, u64 begin);
+u64 mmg_hold_longest(enum mmg_hold_lock lock);
+void mmg_hold_forget(enum mmg_hold_lock lock);
+
+static inline u64 mmg_hold_begin(void)
+{
+	return local_clock();
+}
 
 /* domain.c */
 extern struct mutex mmg_domains_lock;
@@ -463,7 +538,7 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 struct mmg_region *mmg_domain_region(struct mmg_domain *domain, u64 id);
 unsigned long mmg_domain_metadata(struct mmg_domain *domain);
 void mmg_totals_read(struct mmg_totals *totals);
-void mmg_totals_add_cpu(struct mmg_domain *domain, u64 ns);
+void mmg_totals_add_cpu(struct mmg_region *region, u64 ns);
 
 /* region.c */
 int mmg_range_check(u64 start, u64 length, unsigned long task_size);
@@ -483,6 +558,28 @@ void mmg_region_set_cold(struct mmg_region *region, struct mmg_entry *entry,
 			 bool cold);
 void mmg_region_pass(struct mmg_region *region, const struct mmg_pass *pass);
 unsigned long mmg_region_metadata(const struct mmg_region *region);
+
+/* guard.c */
+u64 mmg_guard_limit(s64 bytes, int percent, u64 supply);
+u64 mmg_guard_left(u64 limit, u64 demand);
+u64 mmg_guard_supply(void);
+u64 mmg_guard_demand(const struct mmg_domain *domain);
+u64 mmg_guard_host_demand(void);
+void mmg_guard_counted(struct mmg_domain *domain, u64 sharing);
+bool mmg_guard_begin(struct mmg_domain *domain, unsigned int pages);
+bool mmg_guard_take(struct mmg_domain *domain, unsigned int pages);
+void mmg_guard_give(struct mmg_domain *domain, unsigned int pages);
+void mmg_guard_tidy(struct mmg_domain *domain);
+
+/* huge.c */
+bool mmg_huge_pays(unsigned int wanted, unsigned int least);
+void mmg_huge_set(struct mmg_chunk *chunk, bool huge);
+void mmg_huge_seen(struct mmg_chunk *chunk, unsigned int first,
+		   unsigned int end, bool huge);
+void mmg_huge_want(struct mmg_chunk *chunk, unsigned int slot);
+bool mmg_huge_may_split(const struct mmg_chunk *chunk);
+void mmg_huge_was_split(struct mmg_chunk *chunk);
+u64 mmg_huge_split_count(void);
 
 /* scan.c */
 #define MMG_MAX_BREAKS	6
@@ -510,6 +607,9 @@ int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
 		      unsigned long end, u64 *pages);
 
 /* shared.c */
+/* How many shared pages of a domain to look at when tidying. */
+#define MMG_SHARED_TIDY		65536
+
 int mmg_shared_init(struct mmg_domain *domain);
 void mmg_shared_destroy(struct mmg_domain *domain);
 struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash);
@@ -554,21 +654,6 @@ void mmg_index_insert(struct mmg_index *index, u32 id);
 void mmg_index_remove(struct mmg_index *index, u32 id);
 
 /* budget.c */
-
-/**
- * enum mmg_hold - locks of which the longest hold is known
- * @MMG_HOLD_DOMAIN: domain->lock of any domain
- * @MMG_HOLD_TABLE: a page table lock, when a scan looks at the table
- * @MMG_NR_HOLDS: their number
- */
-enum mmg_hold {
-	MMG_HOLD_DOMAIN,
-	MMG_HOLD_TABLE,
-	MMG_NR_HOLDS
-};
-
-extern atomic64_t mmg_longest[MMG_NR_HOLDS];
-void mmg_held(enum mmg_hold lock, u64 since);
 
 /**
  * struct mmg_cpu - measures CPU time of a thread

@@ -15,9 +15,13 @@ static int __init memmerge_init(void)
 {
 	int err;
 
-	err = mmg_shared_start();
+	err = mmg_hold_start();
 	if (err)
 		return err;
+
+	err = mmg_shared_start();
+	if (err)
+		goto err_hold;
 
 	err = mmg_scanner_start();
 	if (err)
@@ -39,6 +43,8 @@ err_scanner:
 	mmg_scanner_stop();
 err_shared:
 	mmg_shared_stop();
+err_hold:
+	mmg_hold_stop();
 	return err;
 }
 
@@ -53,6 +59,7 @@ static void __exit memmerge_exit(void)
 	mmg_sysfs_remove();
 	mmg_scanner_stop();
 	mmg_shared_stop();
+	mmg_hold_stop();
 }
 
 module_init(memmerge_init);

@@ -103,12 +103,18 @@ struct memmerge_scan {
  * @skip_busy: last pass: pinned, under I/O, locked, or written while merging;
  *	or written while a forked child still maps the merged page
  * @skip_nomem: last pass: no memory for the merge
- * @unshare_demand: domain only: bytes it would take to unshare everything
+ * @unshare_demand: domain only: bytes it would take to unshare everything:
+ *	further mappings of merged pages, exact at this moment, and pages that
+ *	mapped the zero page when last scanned
  * @metadata_bytes: bytes of the engine's own memory
  * @cpu_ns: nanoseconds of CPU spent scanning
  * @skip_swapped: last pass: swapped out
  * @skip_crowded: last pass: the pages of its page table come from too many
  *	processes by fork(), or places by mremap()
+ * @skip_guard: last pass: merging would have made the demand larger than a
+ *	limit, the domain's or the host's
+ * @unshare_limit: domain only: limit of @unshare_demand in bytes, or
+ *	MEMMERGE_NO_LIMIT
  *
  * Skip counters say why a page of the region is not merged.
  */
@@ -145,10 +151,32 @@ struct memmerge_stat {
 	__u64 cpu_ns;
 	__u64 skip_swapped;
 	__u64 skip_crowded;
+	__u64 skip_guard;
+	__u64 unshare_limit;
 };
 
 /* The first version ended with @cpu_ns. */
 #define MEMMERGE_STAT_SIZE_VER0	232
+
+/**
+ * struct memmerge_limit - MEMMERGE_LIMIT
+ * @size: sizeof(struct memmerge_limit)
+ * @flags: must be 0
+ * @unshare_bytes: limit of the domain's demand, see @unshare_demand of
+ *	MEMMERGE_STAT; MEMMERGE_NO_LIMIT, which a domain begins with, for none
+ * @reserved: must be 0
+ *
+ * A page whose merging would make the demand larger is not merged. What is
+ * merged already stays so, also when the new limit is smaller than that.
+ */
+struct memmerge_limit {
+	__u32 size;
+	__u32 flags;
+	__u64 unshare_bytes;
+	__u64 reserved[2];
+};
+
+#define MEMMERGE_NO_LIMIT	(~0ULL)
 
 #define MEMMERGE_IOC_MAGIC	0xBE
 /* The number does not encode a size: the argument's first member does. */
@@ -157,5 +185,6 @@ struct memmerge_stat {
 #define MEMMERGE_SCAN		_IO(MEMMERGE_IOC_MAGIC, 0x02)
 #define MEMMERGE_UNMERGE	_IO(MEMMERGE_IOC_MAGIC, 0x03)
 #define MEMMERGE_STAT		_IO(MEMMERGE_IOC_MAGIC, 0x04)
+#define MEMMERGE_LIMIT		_IO(MEMMERGE_IOC_MAGIC, 0x05)
 
 #endif /* _UAPI_LINUX_MEMMERGE_H */

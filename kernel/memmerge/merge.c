@@ -18,6 +18,7 @@
 #include <linux/userfaultfd_k.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /**
  * struct mmg_target - a page that is about to be replaced
@@ -26,6 +27,7 @@
  * @addr: of the page
  * @page: the page, with a reference, its folio small and locked
  * @pte: what page_wrprotect() left behind
+ * @locked: when the folio was locked
  */
 struct mmg_target {
 	struct mm_struct *mm;
@@ -33,6 +35,7 @@ struct mmg_target {
 	unsigned long addr;
 	struct page *page;
 	pte_t pte;
+	u64 locked;
 };
 
 /**
@@ -64,6 +67,7 @@ static void mmg_target_end(struct mmg_target *t)
 	folio_unlock(page_folio(t->page));
 	put_page(t->page);
 	mmap_read_unlock(t->mm);
+	mmg_hold_end(MMG_HOLD_FOLIO, t->locked);
 	mmput_async(t->mm);
 }
 
@@ -95,6 +99,7 @@ static int mmg_target_begin(struct mmg_target *t, struct mmg_chunk *chunk,
 	enum mmg_skip skip = MMG_SKIP_ABSENT;
 	struct folio_walk fw;
 	struct folio *folio;
+	bool huge;
 
 	t->mm = chunk->region->mm;
 	t->addr = addr;
@@ -114,6 +119,7 @@ static int mmg_target_begin(struct mmg_target *t, struct mmg_chunk *chunk,
 	if (!folio)
 		goto out_mm;
 	t->page = fw.page;
+	huge = fw.level == FW_LEVEL_PMD;
 	if (folio_is_zone_device(folio))
 		skip = MMG_SKIP_SPECIAL;
 	else if (!folio_test_anon(folio))
@@ -135,10 +141,15 @@ static int mmg_target_begin(struct mmg_target *t, struct mmg_chunk *chunk,
 	skip = MMG_SKIP_BUSY;
 	if (!folio_trylock(folio))
 		goto out_page;
+	t->locked = mmg_hold_begin();
 	if (folio_test_large(folio)) {
 		skip = MMG_SKIP_HUGE;
-		if (split_huge_page(t->page))
+		/* One that no scan has seen yet has to be counted first. */
+		if (huge)
+			mmg_huge_set(chunk, true);
+		if (!mmg_huge_may_split(chunk) || split_huge_page(t->page))
 			goto out_lock;
+		mmg_huge_was_split(chunk);
 		folio = page_folio(t->page);
 		skip = MMG_SKIP_BUSY;
 	}
@@ -155,6 +166,7 @@ static int mmg_target_begin(struct mmg_target *t, struct mmg_chunk *chunk,
 
 out_lock:
 	folio_unlock(page_folio(t->page));
+	mmg_hold_end(MMG_HOLD_FOLIO, t->locked);
 out_page:
 	put_page(t->page);
 out_mm:
@@ -216,6 +228,9 @@ int mmg_merge_shared(struct mmg_chunk *chunk, unsigned int slot,
 	if (replace_page(t.vma, t.page, folio_page(folio, 0), t.pte)) {
 		mmg_rmap_unlink(shared, shared->first, MMG_SEEN);
 		err = -1 - MMG_SKIP_BUSY;
+	} else {
+		trace_memmerge_merge(chunk->region, t.addr,
+				     folio_page(folio, 0), false);
 	}
 
 out_lock:
@@ -248,6 +263,8 @@ int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot)
 	if (!mmg_same(t.page, zero) ||
 	    replace_page(t.vma, t.page, zero, t.pte))
 		err = -1 - MMG_SKIP_BUSY;
+	else
+		trace_memmerge_merge(chunk->region, t.addr, zero, true);
 	mmg_target_end(&t);
 	return err;
 }
@@ -260,7 +277,8 @@ int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot)
  *	it was scanned
  *
  * The page stays where it is, and maybe others map it, too, after a fork. The
- * place of all its mappings is what its mapping and index were. It is made
+ * place of all its mappings is what its mapping and index were. They add to the
+ * demand, for which the caller need not have asked the guard. The page is made
  * dirty: reclaim drops a clean page that is not in the swap cache.
  *
  * Return: 0, with the entry on the chain of @shared, or -1 - enum mmg_skip; a
@@ -271,6 +289,7 @@ int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 {
 	struct anon_vma *anon_vma;
 	struct mmg_target t;
+	unsigned int forked;
 	struct folio *folio;
 	void *addr;
 	u64 hash;
@@ -289,8 +308,14 @@ int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 	}
 
 	folio = page_folio(t.page);
+	forked = folio_mapcount(folio) - 1;
+	if (forked && !mmg_guard_take(shared->domain, forked)) {
+		err = -1 - MMG_SKIP_GUARD;
+		goto out;
+	}
 	anon_vma = (void *)((unsigned long)folio->mapping & ~PAGE_MAPPING_FLAGS);
 	if (!mmg_rmap_link(shared, chunk, slot, anon_vma, folio->index)) {
+		mmg_guard_give(shared->domain, forked);
 		err = -1 - MMG_SKIP_CROWDED;
 		goto out;
 	}
@@ -298,6 +323,7 @@ int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 	folio_set_merge_owner(folio, &shared->owner);
 	folio_mark_accessed(folio);
 	folio_set_dirty(folio);
+	trace_memmerge_merge(chunk->region, t.addr, t.page, false);
 out:
 	mmg_target_end(&t);
 	return err;
@@ -415,8 +441,10 @@ int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
 		/* One page table at a time: others want mmap_lock, too. */
 		unsigned long stop = min(end, ALIGN_DOWN(pos, PMD_SIZE) +
 					 PMD_SIZE);
+		u64 locked;
 
 		mmap_read_lock(mm);
+		locked = mmg_hold_begin();
 		vma = find_vma(mm, pos);
 		if (!vma || vma->vm_start >= end) {
 			pos = end;
@@ -431,6 +459,7 @@ int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
 			pos = stop;
 		}
 		mmap_read_unlock(mm);
+		mmg_hold_end(MMG_HOLD_MMAP, locked);
 		cond_resched();
 	}
 	mmput_async(mm);

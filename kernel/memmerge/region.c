@@ -7,6 +7,7 @@
 #include <linux/slab.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /**
  * mmg_range_check - is this a range of user memory that can be registered
@@ -98,6 +99,7 @@ void mmg_region_forget(struct mmg_region *region)
 		if (!chunk)
 			continue;
 		region->chunks[i] = NULL;
+		mmg_huge_set(chunk, false);
 		if (!chunk->chained) {
 			mmg_chunk_free(domain, chunk);
 			continue;
@@ -116,6 +118,7 @@ void mmg_region_forget(struct mmg_region *region)
 		domain->nr_detached++;
 		cond_resched();
 	}
+	domain->nr_zero -= region->nr[MMG_ZERO];
 	memset(region->nr, 0, sizeof(region->nr));
 	region->nr[MMG_NONE] = (region->end - region->start) >> PAGE_SHIFT;
 	region->nr_changed = 0;
@@ -222,6 +225,10 @@ void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
 {
 	region->nr[entry->state]--;
 	region->nr[state]++;
+	if (entry->state == MMG_ZERO)
+		region->domain->nr_zero--;
+	if (state == MMG_ZERO)
+		region->domain->nr_zero++;
 	if (changed != entry->changed)
 		region->nr_changed += changed ? 1 : -1;
 	if (state != MMG_INDEXED)
@@ -253,6 +260,7 @@ void mmg_region_pass(struct mmg_region *region, const struct mmg_pass *pass)
 {
 	region->last = *pass;
 	region->passes++;
+	trace_memmerge_pass(region, pass);
 }
 
 /**

@@ -25,7 +25,6 @@
 #include <linux/bitmap.h>
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
-#include <linux/ktime.h>
 #include <linux/pagewalk.h>
 #include <linux/sched/mm.h>
 #include <linux/swap.h>
@@ -34,6 +33,7 @@
 #include <linux/xxhash.h>
 
 #include "internal.h"
+#include "trace.h"
 
 /* Each cold page is read once in so many passes, a power of two. */
 #define MMG_REREAD	64
@@ -48,6 +48,8 @@
  * @batch: what is there
  * @turn: which cold pages are read in this pass
  * @zero_pages: pages of zeroes shall map the zero page
+ * @huge: it is mapped as a huge page
+ * @full: the guard lets nothing be merged: leave alone what is not merged
  * @done: what was done
  * @mates: of the pages merged, those that an earlier scan had looked at
  * @unshared: shared pages found to have been written
@@ -59,6 +61,8 @@ struct mmg_chunk_scan {
 	struct mmg_batch *batch;
 	unsigned int turn;
 	bool zero_pages;
+	bool huge;
+	bool full;
 	struct mmg_pass done;
 	u64 mates;
 	u64 unshared;
@@ -132,6 +136,20 @@ static void mmg_scan_set(struct mmg_chunk_scan *scan, unsigned int slot,
 	mmg_region_set(scan->region, entry, state, changed);
 }
 
+static unsigned long mmg_scan_addr(struct mmg_chunk_scan *scan,
+				   unsigned int slot)
+{
+	return scan->chunk->start + ((unsigned long)slot << PAGE_SHIFT);
+}
+
+/* A page is not merged: count it, and why. */
+static void mmg_scan_skip(struct mmg_chunk_scan *scan, unsigned int slot,
+			  enum mmg_skip skip)
+{
+	scan->done.skip[skip]++;
+	trace_memmerge_skip(scan->region, mmg_scan_addr(scan, slot), skip);
+}
+
 static void mmg_saw_range(struct mmg_chunk_scan *scan, unsigned long addr,
 			  unsigned long end, enum mmg_skip skip)
 {
@@ -158,6 +176,8 @@ static unsigned int mmg_see_page(struct mmg_chunk_scan *scan, unsigned int slot,
 		scan->batch->hash[slot] = shared->id;
 		return MMG_SAW_SHARED;
 	}
+	if (scan->full && scan->batch->state[slot] <= MMG_INDEXED)
+		return MMG_SKIP_GUARD;
 	folio_get(folio);
 	scan->batch->pages[slot] = page;
 	return MMG_SAW_PAGE;
@@ -258,6 +278,8 @@ static bool mmg_see_huge(struct mmg_chunk_scan *scan, pmd_t *pmdp,
 		struct page *page = pmd_page(pmd) +
 				    ((addr & ~PMD_MASK) >> PAGE_SHIFT);
 
+		/* Not the huge zero page. */
+		scan->huge = folio_test_anon(page_folio(page));
 		for (; addr < end; addr += PAGE_SIZE, page++, slot++) {
 			/* Not anonymous: the huge zero page. */
 			scan->batch->saw[slot] =
@@ -288,12 +310,12 @@ static int mmg_see_table(pmd_t *pmd, unsigned long addr, unsigned long end,
 		mmg_saw_range(scan, addr, end, MMG_SKIP_ABSENT);
 		return 0;
 	}
-	locked = ktime_get_ns();
+	locked = mmg_hold_begin();
 	for (ptep = start; addr < end; ptep++, addr += PAGE_SIZE, slot++)
 		scan->batch->saw[slot] = mmg_see_pte(scan, slot, walk->vma,
 						     addr, ptep_get(ptep));
 	pte_unmap_unlock(start, ptl);
-	mmg_held(MMG_HOLD_TABLE, locked);
+	mmg_hold_end(MMG_HOLD_TABLE, locked);
 	mmg_protect(scan, walk->vma, first, slot);
 	return 0;
 }
@@ -317,8 +339,10 @@ static void mmg_see(struct mmg_chunk_scan *scan, unsigned long start,
 {
 	struct mm_struct *mm = scan->region->mm;
 	struct vm_area_struct *vma;
+	u64 locked;
 
 	mmap_read_lock(mm);
+	locked = mmg_hold_begin();
 	while (start < end) {
 		unsigned long stop = end;
 		enum mmg_skip skip = MMG_SKIP_ABSENT;
@@ -338,6 +362,7 @@ static void mmg_see(struct mmg_chunk_scan *scan, unsigned long start,
 		start = stop;
 	}
 	mmap_read_unlock(mm);
+	mmg_hold_end(MMG_HOLD_MMAP, locked);
 }
 
 /* Read the pages and give the references back. */
@@ -377,6 +402,9 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 	struct mmg_shared *shared;
 	int err;
 
+	mmg_index_entry(&domain->index, id, &mate.chunk);
+	if (mate.chunk->huge && !mmg_huge_may_split(mate.chunk))
+		return -1 - MMG_SKIP_HUGE;
 	shared = mmg_shared_alloc(domain, mmg_scan_entry(scan, slot)->hash);
 	if (!shared)
 		return -1 - MMG_SKIP_NOMEM;
@@ -385,7 +413,6 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 	 * If the other page is not what it was, it has no place in the index:
 	 * its own turn will tell, and this one takes its place.
 	 */
-	mmg_index_entry(&domain->index, id, &mate.chunk);
 	mate.region = mate.chunk->region;
 	mmg_scan_set(&mate, mate_slot, MMG_SEEN, true);
 
@@ -442,9 +469,12 @@ static void mmg_decide_shared(struct mmg_chunk_scan *scan, unsigned int slot)
 static void mmg_decide_skip(struct mmg_chunk_scan *scan, unsigned int slot,
 			    enum mmg_skip skip)
 {
-	scan->done.skip[skip]++;
-	/* On its way from one frame to another, and the same behind that. */
-	if (skip == MMG_SKIP_BUSY)
+	mmg_scan_skip(scan, slot, skip);
+	/*
+	 * On its way from one frame to another, and the same behind that; or
+	 * not looked at.
+	 */
+	if (skip == MMG_SKIP_BUSY || skip == MMG_SKIP_GUARD)
 		return;
 	if (mmg_entry_chained(mmg_scan_entry(scan, slot)) &&
 	    mmg_scan_leave(scan, slot, false) == MMG_STAYS)
@@ -530,6 +560,49 @@ static void mmg_decide_cold(struct mmg_chunk_scan *scan, unsigned int slot)
 	scan->done.unread++;
 }
 
+/* A page would merge, with the indexed page @id or without one. */
+static void mmg_huge_want_both(struct mmg_chunk_scan *scan, unsigned int slot,
+			       u32 id)
+{
+	struct mmg_chunk *chunk;
+
+	mmg_huge_want(scan->chunk, slot);
+	if (id == MMG_NIL)
+		return;
+	mmg_index_entry(&scan->region->domain->index, id, &chunk);
+	mmg_huge_want(chunk, id & (MMG_CHUNK_PAGES - 1));
+}
+
+/*
+ * Merge a page that has been read: with the zero page, with @shared, or with
+ * the indexed page @id, as far as the guard lets us. Returns 0, or -1 - enum
+ * mmg_skip.
+ */
+static int mmg_merge(struct mmg_chunk_scan *scan, unsigned int slot,
+		     struct mmg_shared *shared, u32 id)
+{
+	struct mmg_domain *domain = scan->region->domain;
+	bool zero = scan->batch->zero[slot];
+	int err;
+
+	if (scan->chunk->huge && !mmg_huge_may_split(scan->chunk)) {
+		mmg_huge_want_both(scan, slot, id);
+		return -1 - MMG_SKIP_HUGE;
+	}
+	if (!mmg_guard_take(domain, 1))
+		return -1 - MMG_SKIP_GUARD;
+	if (zero)
+		err = mmg_merge_zero(scan->chunk, slot);
+	else if (shared)
+		err = mmg_merge_shared(scan->chunk, slot, shared);
+	else
+		err = mmg_merge_indexed(scan, slot, id);
+	/* What maps the zero page is counted as such. */
+	if (err || zero)
+		mmg_guard_give(domain, 1);
+	return err;
+}
+
 /* Decide about one page that was read. */
 static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 {
@@ -550,6 +623,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	changed = mmg_was_written(entry, before, hash);
 	if (changed) {
 		scan->unshared++;
+		trace_memmerge_unshare(scan->region, mmg_scan_addr(scan, slot));
 		entry->breaks = min(entry->breaks + 1, MMG_MAX_BREAKS);
 		entry->wait = mmg_backoff(entry->breaks);
 	} else if (before == MMG_SEEN || before == MMG_INDEXED) {
@@ -558,7 +632,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	if (changed || before == MMG_NONE || entry->wait)
 		scan->done.news++;
 	if (left == MMG_STAYS) {
-		scan->done.skip[MMG_SKIP_BUSY]++;
+		mmg_scan_skip(scan, slot, MMG_SKIP_BUSY);
 		return;
 	}
 
@@ -580,31 +654,62 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	}
 
 	if (zero) {
-		err = mmg_merge_zero(scan->chunk, slot);
+		err = mmg_merge(scan, slot, NULL, MMG_NIL);
 		if (!err) {
 			scan->done.zeroed++;
 			mmg_scan_set(scan, slot, MMG_ZERO, false);
 		} else {
-			scan->done.skip[-1 - err]++;
+			mmg_scan_skip(scan, slot, -1 - err);
 		}
 		return;
 	}
 
 	id = mmg_index_find(&domain->index, hash);
-	if (shared)
-		err = mmg_merge_shared(scan->chunk, slot, shared);
-	else if (id != MMG_NIL)
-		err = mmg_merge_indexed(scan, slot, id);
+	if (shared || id != MMG_NIL)
+		err = mmg_merge(scan, slot, shared, id);
 
 	if (!err) {
 		scan->done.merged++;
 		return;
 	}
 	if (err != -1 - MMG_NR_SKIPS)
-		scan->done.skip[-1 - err]++;
+		mmg_scan_skip(scan, slot, -1 - err);
 	/* One entry a hash: the rest of equal ones has its turn again. */
 	if (mmg_index_find(&domain->index, hash) == MMG_NIL)
 		mmg_scan_set(scan, slot, MMG_INDEXED, changed);
+}
+
+/*
+ * Before anything is merged: which pages would, that need a huge page split,
+ * here or where their equal is?
+ */
+static void mmg_count_huge(struct mmg_chunk_scan *scan, unsigned int first,
+			   unsigned int end)
+{
+	struct mmg_domain *domain = scan->region->domain;
+	struct mmg_batch *batch = scan->batch;
+	u32 own = scan->chunk->id << MMG_CHUNK_SHIFT;
+	unsigned int slot;
+
+	if (!scan->huge && !scan->chunk->huge && !READ_ONCE(domain->nr_huge))
+		return;
+
+	mmg_domain_lock(domain);
+	mmg_huge_seen(scan->chunk, first, end, scan->huge);
+	for (slot = first; domain->nr_huge && slot < end; slot++) {
+		u64 hash = batch->hash[slot];
+		u32 id = MMG_NIL;
+
+		if (batch->saw[slot] != MMG_SAW_PAGE)
+			continue;
+		if (!batch->zero[slot] && !mmg_shared_find(domain, hash)) {
+			id = mmg_index_find(&domain->index, hash);
+			if (id == MMG_NIL || id == own + slot)
+				continue;
+		}
+		mmg_huge_want_both(scan, slot, id);
+	}
+	mmg_domain_unlock(domain);
 }
 
 static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
@@ -656,7 +761,8 @@ static unsigned int mmg_decide_some(struct mmg_chunk_scan *scan,
  * Get the chunk of an address for this scan alone, and note what its entries
  * are. Returns false without memory.
  */
-static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr)
+static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr,
+			   unsigned int pages)
 {
 	struct mmg_domain *domain = scan->region->domain;
 	struct mmg_chunk *chunk;
@@ -671,6 +777,8 @@ static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr)
 	}
 	if (chunk) {
 		WRITE_ONCE(chunk->scanned, true);
+		/* Counts, and so changes what entries are: before the copy. */
+		scan->full = !mmg_guard_begin(domain, pages);
 		for (slot = 0; slot < MMG_CHUNK_PAGES; slot++)
 			scan->batch->state[slot] = chunk->entries[slot].state;
 	}
@@ -690,7 +798,8 @@ static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 	region->totals.zeroed += scan->done.zeroed;
 	region->totals.unshared += scan->unshared;
 	mmg_domain_count(region->domain, &scan->done, scan->unshared);
-	mmg_totals_add_cpu(region->domain, cpu_ns);
+	scan->done.cpu_ns = cpu_ns;
+	mmg_totals_add_cpu(region, cpu_ns);
 	mmg_domain_unlock(region->domain);
 
 	smp_mb();	/* as wake_up_var() wants it: wakes whoever waits by now */
@@ -711,6 +820,7 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 	mmg_saw_range(scan, start, end, MMG_SKIP_ABSENT);
 	mmg_see(scan, start, end);
 	mmg_read(scan, slot, last);
+	mmg_count_huge(scan, slot, last);
 	scan->done.scanned = last - slot;
 	while (slot < last) {
 		slot = mmg_decide_some(scan, slot, last);
@@ -751,6 +861,7 @@ void mmg_pass_add(struct mmg_pass *sum, const struct mmg_pass *pass)
 	sum->zeroed += pass->zeroed;
 	sum->unread += pass->unread;
 	sum->news += pass->news;
+	sum->cpu_ns += pass->cpu_ns;
 	for (i = 0; i < MMG_NR_SKIPS; i++)
 		sum->skip[i] += pass->skip[i];
 }
@@ -785,7 +896,7 @@ int mmg_scan_range(struct mmg_batch *batch, struct mmg_region *region,
 
 	if (!mmget_not_zero(region->mm))
 		return -ESRCH;
-	if (!mmg_scan_begin(&scan, start)) {
+	if (!mmg_scan_begin(&scan, start, (end - start) >> PAGE_SHIFT)) {
 		mmput_async(region->mm);
 		return -ENOMEM;
 	}

@@ -30,6 +30,9 @@ struct mmg_tunables mmg_tunables = {
 	.sleep_millisecs = 20,
 	.use_zero_pages = 1,
 	.max_page_sharing = 256,
+	.huge_split_pages = 64,
+	.unshare_limit = -1,
+	.unshare_limit_percent = -1,
 	.cpu_limit_percent = 0,
 	.max_idle_millisecs = 1000,
 };

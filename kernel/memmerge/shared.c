@@ -28,9 +28,6 @@
 /* How many pages of one content to look at for one with room. */
 #define MMG_SHARED_TRIES	8
 
-/* How many shared pages of a domain to look at when tidying. */
-#define MMG_SHARED_TIDY		65536
-
 /* One of how many of them to look at closely though nothing seems amiss. */
 #define MMG_SHARED_PRUNE	64
 
@@ -373,6 +370,7 @@ void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing)
 		}
 		cond_resched();
 	}
+	mmg_guard_counted(domain, *sharing);
 }
 
 static void mmg_shared_tidy_one(struct mmg_shared *shared)

@@ -104,7 +104,7 @@ static ssize_t _name##_show(struct kobject *kobj,			\
 			    struct kobj_attribute *attr, char *buf)	\
 {									\
 	return sysfs_emit(buf, "%lld\n",				\
-			  (s64)atomic64_read(&mmg_longest[_lock]));	\
+			  (s64)mmg_hold_longest(_lock));	\
 }									\
 static ssize_t _name##_store(struct kobject *kobj,			\
 			     struct kobj_attribute *attr,		\
@@ -114,13 +114,39 @@ static ssize_t _name##_store(struct kobject *kobj,			\
 									\
 	if (kstrtouint(buf, 10, &value) || value)			\
 		return -EINVAL;						\
-	atomic64_set(&mmg_longest[_lock], 0);				\
+	mmg_hold_forget(_lock);				\
 	return count;							\
 }									\
 static struct kobj_attribute _name##_attr = __ATTR_RW(_name)
 
 MMG_FILE_HOLD(domain_lock_max_ns, MMG_HOLD_DOMAIN);
 MMG_FILE_HOLD(page_table_lock_max_ns, MMG_HOLD_TABLE);
+
+MMG_FILE_RW(huge_split_pages, 0, MMG_CHUNK_PAGES);
+
+/* Limits of the guard, of which -1 is none. */
+#define MMG_FILE_LIMIT(_name, _type, _kstrto, _max)			\
+static ssize_t _name##_show(struct kobject *kobj,			\
+			    struct kobj_attribute *attr, char *buf)	\
+{									\
+	return sysfs_emit(buf, "%lld\n",				\
+			  (s64)READ_ONCE(mmg_tunables._name));		\
+}									\
+static ssize_t _name##_store(struct kobject *kobj,			\
+			     struct kobj_attribute *attr,		\
+			     const char *buf, size_t count)		\
+{									\
+	_type value;							\
+									\
+	if (_kstrto(buf, 10, &value) || value < -1 || value > (_max))	\
+		return -EINVAL;						\
+	WRITE_ONCE(mmg_tunables._name, value);				\
+	return count;							\
+}									\
+static struct kobj_attribute _name##_attr = __ATTR_RW(_name)
+
+MMG_FILE_LIMIT(unshare_limit, s64, kstrtos64, S64_MAX);
+MMG_FILE_LIMIT(unshare_limit_percent, int, kstrtoint, 10000);
 
 /* What the domains hold at this moment, one value a file. */
 enum mmg_sum {
@@ -183,6 +209,13 @@ static u64 mmg_sum(enum mmg_sum what)
 	return sum;
 }
 
+/* In bytes; all shared pages are counted. */
+static u64 mmg_demand_now(void)
+{
+	mmg_sum(MMG_SUM_SHARING);
+	return mmg_guard_host_demand() << PAGE_SHIFT;
+}
+
 static struct mmg_totals mmg_totals_now(void)
 {
 	struct mmg_totals totals;
@@ -204,10 +237,13 @@ MMG_FILE_RO(pages_zeroed, mmg_totals_now().zeroed);
 MMG_FILE_RO(pages_unread, mmg_totals_now().unread);
 MMG_FILE_RO(pages_skipped, mmg_totals_now().skipped);
 MMG_FILE_RO(pages_unshared_total, mmg_totals_now().unshared);
+MMG_FILE_RO(huge_split, mmg_huge_split_count());
 MMG_FILE_RO(full_scans, mmg_scanner_rounds());
 MMG_FILE_RO(domains, mmg_sum(MMG_SUM_DOMAINS));
 MMG_FILE_RO(regions, mmg_sum(MMG_SUM_REGIONS));
-MMG_FILE_RO(unshare_demand, mmg_sum(MMG_SUM_SHARING) << PAGE_SHIFT);
+MMG_FILE_RO(pages_refused, mmg_totals_now().refused);
+MMG_FILE_RO(unshare_demand, mmg_demand_now());
+MMG_FILE_RO(unshare_supply, mmg_guard_supply() << PAGE_SHIFT);
 MMG_FILE_RO(metadata_bytes, mmg_sum(MMG_SUM_METADATA));
 MMG_FILE_RO(scan_cpu_ns, mmg_totals_now().cpu_ns);
 MMG_FILE_RO(scanner_pid, mmg_scanner_pid());
@@ -218,6 +254,7 @@ static struct attribute *mmg_attrs[] = {
 	&sleep_millisecs_attr.attr,
 	&use_zero_pages_attr.attr,
 	&max_page_sharing_attr.attr,
+	&huge_split_pages_attr.attr,
 	&scanners_attr.attr,
 	&cpu_limit_percent_attr.attr,
 	&max_idle_millisecs_attr.attr,
@@ -234,10 +271,15 @@ static struct attribute *mmg_attrs[] = {
 	&pages_unread_attr.attr,
 	&pages_skipped_attr.attr,
 	&pages_unshared_total_attr.attr,
+	&huge_split_attr.attr,
 	&full_scans_attr.attr,
 	&domains_attr.attr,
 	&regions_attr.attr,
+	&pages_refused_attr.attr,
 	&unshare_demand_attr.attr,
+	&unshare_supply_attr.attr,
+	&unshare_limit_attr.attr,
+	&unshare_limit_percent_attr.attr,
 	&metadata_bytes_attr.attr,
 	&scan_cpu_ns_attr.attr,
 	&scanner_pid_attr.attr,

@@ -33,6 +33,8 @@ static void sizes(void)
 		  sizeof(struct memmerge_scan) },
 		{ MEMMERGE_STAT, MEMMERGE_STAT_SIZE_VER0,
 		  sizeof(struct memmerge_stat) },
+		{ MEMMERGE_LIMIT, sizeof(struct memmerge_limit),
+		  sizeof(struct memmerge_limit) },
 	};
 	union {
 		uint32_t size;
@@ -83,6 +85,7 @@ static void flags(void)
 					  .pidfd = MEMMERGE_PIDFD_SELF };
 	struct memmerge_scan scan = { .size = sizeof(scan), .flags = 1 };
 	struct memmerge_stat stat = { .size = sizeof(stat), .flags = 1 };
+	struct memmerge_limit limit = { .size = sizeof(limit), .flags = 1 };
 	int domain = domain_open();
 
 	region.start = (uintptr_t)memory(1);
@@ -98,6 +101,19 @@ static void flags(void)
 	TAP_EQ(-EINVAL, request(domain, MEMMERGE_SCAN, &scan));
 	TAP_EQ(-EINVAL, request(domain, MEMMERGE_UNMERGE, &scan));
 	TAP_EQ(-EINVAL, request(domain, MEMMERGE_STAT, &stat));
+	TAP_EQ(-EINVAL, request(domain, MEMMERGE_LIMIT, &limit));
+	limit.flags = 0;
+	limit.reserved[0] = 1;
+	TAP_EQ(-EINVAL, request(domain, MEMMERGE_LIMIT, &limit));
+	limit.reserved[0] = 0;
+	limit.reserved[1] = 1;
+	TAP_EQ(-EINVAL, request(domain, MEMMERGE_LIMIT, &limit));
+	/* What was refused has changed nothing. */
+	TAP_CHECK(stat_of(domain, 0).unshare_limit == MEMMERGE_NO_LIMIT);
+	limit.reserved[1] = 0;
+	limit.unshare_bytes = 12345;
+	TAP_EQ(0, request(domain, MEMMERGE_LIMIT, &limit));
+	TAP_EQ(12345, stat_of(domain, 0).unshare_limit);
 	close(domain);
 }
 
@@ -239,6 +255,13 @@ static void tunables(void)
 		{ SYSFS "use_zero_pages", "2" },
 		{ SYSFS "max_page_sharing", "1" },
 		{ SYSFS "max_page_sharing", "2147483648" },
+		{ SYSFS "huge_split_pages", "-1" },
+		{ SYSFS "huge_split_pages", "513" },
+		{ SYSFS "unshare_limit", "-2" },
+		{ SYSFS "unshare_limit", "9223372036854775808" },
+		{ SYSFS "unshare_limit", "x" },
+		{ SYSFS "unshare_limit_percent", "-2" },
+		{ SYSFS "unshare_limit_percent", "10001" },
 	};
 	unsigned int i;
 
@@ -249,6 +272,7 @@ static void tunables(void)
 		TAP_EQ(before, file_read(bad[i].file));
 	}
 	TAP_CHECK(file_write(SYSFS "pages_shared", "1") < 0);
+	TAP_CHECK(file_write(SYSFS "unshare_supply", "1") < 0);
 }
 
 int main(void)

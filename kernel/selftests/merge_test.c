@@ -627,6 +627,85 @@ static void huge_pages(void)
 	munmap(raw, 3 * size);
 }
 
+/* A line of smaps of the mapping that an address is in, in bytes. */
+static unsigned long smaps_bytes(const void *addr, const char *name)
+{
+	FILE *file = fopen("/proc/self/smaps", "r");
+	unsigned long start, end, value = 0;
+	bool inside = false;
+	char line[256];
+
+	TAP_CHECK(file);
+	while (fgets(line, sizeof(line), file)) {
+		if (sscanf(line, "%lx-%lx ", &start, &end) == 2)
+			inside = start <= (uintptr_t)addr &&
+				 (uintptr_t)addr < end;
+		else if (inside && !strncmp(line, name, strlen(name)))
+			sscanf(line + strlen(name), ": %lu", &value);
+	}
+	fclose(file);
+	return value << 10;
+}
+
+/* A huge page is only split for as many pages as it takes. */
+static void huge_enough(void)
+{
+	const unsigned long size = 2UL << 20, pages = size / PAGE;
+	const unsigned long least = file_read(SYSFS "huge_split_pages");
+	unsigned char *raw = mmap(NULL, 3 * size, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *mem = (void *)(((uintptr_t)raw + size - 1) & -size);
+	long long splits = file_read(SYSFS "huge_split");
+	struct memmerge_stat stat;
+	unsigned long i;
+	int domain;
+
+	TAP_CHECK(raw != MAP_FAILED);
+	TAP_EQ(64, least);
+	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) ||
+	    madvise(mem, 2 * size, MADV_HUGEPAGE))
+		TAP_SKIP_TEST("this kernel has no transparent huge pages");
+	domain = domain_open();
+	for (i = 0; i < 2 * pages; i++)
+		fill(mem + i * PAGE, 20000 + i);
+	for (i = 0; i < least - 1; i++)
+		fill(mem + (pages + 3 + i) * PAGE, 20000 + 5 + i);
+	if (smaps_bytes(mem, "AnonHugePages") != 2 * size)
+		TAP_SKIP_TEST("this kernel has no huge page to give");
+	region_add(domain, mem, 2 * size);
+
+	/* One too few, in whatever pass: the second would have merged. */
+	for (i = 0; i < 3; i++) {
+		domain_scan(domain);
+		stat = stat_of(domain, 0);
+		TAP_EQ(0, stat.merged);
+		TAP_EQ(least - 1, stat.skip_huge);
+	}
+	TAP_EQ(2 * size, smaps_bytes(mem, "AnonHugePages"));
+	TAP_EQ(splits, file_read(SYSFS "huge_split"));
+
+	/* Never. */
+	fill(mem + (pages + 300) * PAGE, 20000 + 400);
+	TAP_EQ(0, file_write(SYSFS "huge_split_pages", "0"));
+	domain_scan(domain);
+	stat = stat_of(domain, 0);
+	TAP_EQ(0, stat.merged);
+	TAP_EQ(least, stat.skip_huge);
+
+	/* Enough, and all of them in that pass; both are split for it. */
+	TAP_EQ(0, file_write(SYSFS "huge_split_pages", "64"));
+	domain_scan(domain);
+	stat = stat_of(domain, 0);
+	TAP_EQ(least, stat.pages_sharing);
+	TAP_EQ(0, stat.skip_huge);
+	TAP_EQ(splits + 2, file_read(SYSFS "huge_split"));
+	TAP_EQ(0, smaps_bytes(mem, "AnonHugePages"));
+	for (i = 0; i < pages; i++)
+		TAP_CHECK(holds(mem + i * PAGE, 20000 + i));
+	close(domain);
+	munmap(raw, 3 * size);
+}
+
 static void soft_dirty(void)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY);
@@ -688,6 +767,7 @@ int main(void)
 		{ "the scanner merges, stops, and comes back", scanner },
 		{ "KSM beside it: neither touches the other's pages", beside_ksm },
 		{ "huge pages are split when their parts merge", huge_pages },
+		{ "huge pages are not split for a few pages", huge_enough },
 		{ "the soft-dirty bit survives merging", soft_dirty },
 		{ "nothing is left behind", nothing_left },
 	};

@@ -11,6 +11,7 @@ mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 # The kernel has mounted /dev itself.
 mount -t debugfs debugfs /sys/kernel/debug
+mount -t tracefs tracefs /sys/kernel/tracing 2>/dev/null
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 # The first disk, if there is one, is for swap.
 if [ -b /dev/ubda ]; then
@@ -52,7 +53,7 @@ leaks() {
 
 run load load
 if [ -d /sys/kernel/debug/kunit ]; then
-	for suite in memmerge-index memmerge-policy memmerge-rmap; do
+	for suite in memmerge-index memmerge-policy memmerge-rmap memmerge-hold memmerge-guard memmerge-huge; do
 		run "kunit-$suite" cat "/sys/kernel/debug/kunit/$suite/results"
 	done
 fi

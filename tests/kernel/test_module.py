@@ -13,9 +13,25 @@ from mergelab import uml
 
 pytestmark = pytest.mark.kernel
 
-PROGRAMS = ("abi_test", "merge_test", "mm_test", "race_test", "scan_test")
+PROGRAMS = (
+    "abi_test",
+    "merge_test",
+    "mm_test",
+    "race_test",
+    "scan_test",
+    "guard_test",
+    "observe_test",
+    "vma_test",
+)
 SWAP_BYTES = 256 << 20
-SUITES = ("memmerge-index", "memmerge-policy", "memmerge-rmap")
+SUITES = (
+    "memmerge-index",
+    "memmerge-policy",
+    "memmerge-rmap",
+    "memmerge-hold",
+    "memmerge-guard",
+    "memmerge-huge",
+)
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +87,7 @@ def test_only_what_this_kernel_lacks_is_skipped(machine: uml.Boot) -> None:
         "this kernel has no transparent huge pages",
         "this kernel has no soft-dirty bit",
         "this kernel has no memory failure handling",
+        "this kernel has no userfaultfd write protection",
     }
 
 
