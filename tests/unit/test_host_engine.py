@@ -13,6 +13,9 @@ from mergelab.host import HostError, engine
 HEADER = Path(__file__).parents[2] / "kernel" / "memmerge" / "memmerge.h"
 
 
+REQUESTS = ("ADD_REGION", "REMOVE_REGION", "SCAN", "UNMERGE", "STAT", "LIMIT", "REMOVE_UNMERGE")
+
+
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
     """Sizes, offsets and request numbers as the C compiler sees them."""
@@ -22,13 +25,14 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
         "memmerge_region": engine.REGION_FIELDS,
         "memmerge_scan": engine.SCAN_FIELDS,
         "memmerge_stat": engine.STAT_FIELDS,
+        "memmerge_limit": engine.LIMIT_FIELDS,
     }
     lines = ["#include <stdio.h>", "#include <stddef.h>", f'#include "{HEADER}"', "int main(void) {"]
     for struct, fields in structs.items():
         lines.append(f'printf("{struct} %zu\\n", sizeof(struct {struct}));')
         for field in fields:
             lines.append(f'printf("{struct}.{field} %zu\\n", offsetof(struct {struct}, {field}));')
-    for request in ("ADD_REGION", "REMOVE_REGION", "SCAN", "UNMERGE", "STAT", "REMOVE_UNMERGE"):
+    for request in REQUESTS:
         lines.append(f'printf("{request} %u\\n", (unsigned int)MEMMERGE_{request});')
     lines.append("return 0; }")
     folder = tmp_path_factory.mktemp("abi")
@@ -44,6 +48,7 @@ def layout(tmp_path_factory: pytest.TempPathFactory) -> dict[str, int]:
         ("memmerge_region", engine.REGION_FIELDS, engine.REGION_STRUCT),
         ("memmerge_scan", engine.SCAN_FIELDS, engine.SCAN_STRUCT),
         ("memmerge_stat", engine.STAT_FIELDS, engine.STAT_STRUCT),
+        ("memmerge_limit", engine.LIMIT_FIELDS, engine.LIMIT_STRUCT),
     ],
 )
 def test_struct_is_the_kernel_s(
@@ -51,13 +56,17 @@ def test_struct_is_the_kernel_s(
 ) -> None:
     """A field at another offset would make the engine's counters read as each other."""
     assert packed.size == layout[struct]
-    values = packed.unpack(bytes(range(packed.size)))
-    for field, value in zip(fields, values, strict=True):
-        first_byte = value & 0xFF
-        assert first_byte == layout[f"{struct}.{field}"], f"{struct}.{field} lies elsewhere in the header"
+    # Once the low byte of each offset, once its high byte, is where the field begins.
+    low = packed.unpack(bytes(place & 0xFF for place in range(packed.size)))
+    high = packed.unpack(bytes(place >> 8 for place in range(packed.size)))
+    for field, *bytes_of in zip(fields, low, high, strict=True):
+        first, second = (value[0] if isinstance(value, bytes) else value & 0xFF for value in bytes_of)
+        assert first + (second << 8) == layout[f"{struct}.{field}"], (
+            f"{struct}.{field} lies elsewhere in the header"
+        )
 
 
-@pytest.mark.parametrize("name", ["ADD_REGION", "REMOVE_REGION", "SCAN", "UNMERGE", "STAT", "REMOVE_UNMERGE"])
+@pytest.mark.parametrize("name", REQUESTS)
 def test_request_number_is_the_kernel_s(layout: dict[str, int], name: str) -> None:
     """A wrong number would run another request."""
     assert getattr(engine, name) == layout[name]
@@ -86,3 +95,19 @@ def test_engine_file_names_stay_inside(name: str) -> None:
     """A name with a slash would set files of other parts of the kernel."""
     with pytest.raises(HostError, match="not the name of a file"):
         engine.write_file(name, 1)
+
+
+def test_every_reason_has_words() -> None:
+    """A reason without words would be missing where people ask why memory is not merged."""
+    skips = {field for field in engine.STAT_FIELDS if field.startswith("skip_")}
+    assert set(engine.REASONS) == skips | {"pages_unshared", "pages_volatile"}
+    assert len(set(engine.REASONS.values())) == len(engine.REASONS)
+
+
+def test_reasons_are_those_that_count_pages() -> None:
+    """Reasons that keep no page from being merged would hide the one that does."""
+    stat = dict.fromkeys(engine.STAT_FIELDS[3:], 0) | {"skip_locked": 2, "skip_guard": 7, "pages_sharing": 5}
+    assert list(engine.not_merged(stat).items()) == [
+        (engine.REASONS["skip_guard"], 7),
+        (engine.REASONS["skip_locked"], 2),
+    ]

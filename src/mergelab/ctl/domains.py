@@ -25,6 +25,7 @@ REASONS = {
     "skip_busy": "pinned, under I/O, or written meanwhile",
     "skip_nomem": "the host had no memory for the merge",
     "skip_crowded": "too many forks or moved mappings in its page table",
+    "skip_guard": "the limit of what may have to be unshared is reached",
 }
 """Why a page of a region is not merged, by the field of struct memmerge_stat that counts it."""
 

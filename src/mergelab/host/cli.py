@@ -123,6 +123,10 @@ def _add_domain(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
         add.set_defaults(verb=lambda o, action=action: _ask(action, name=o.name))
     add = actions.add_parser("list")
     add.set_defaults(verb=lambda _: _ask("list"))
+    add = actions.add_parser("limit", help="limit what it may take to unshare the domain")
+    add.add_argument("name")
+    add.add_argument("bytes", type=_limit, help="or 'none'")
+    add.set_defaults(verb=lambda o: _ask("limit", name=o.name, unshare_bytes=o.bytes))
     add = actions.add_parser("scan")
     add.add_argument("name")
     add.add_argument("--passes", type=int, default=1)
@@ -196,6 +200,15 @@ def _add_plain(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _number(text: str) -> int:
     return int(text, 0)
+
+
+def _limit(text: str) -> int:
+    from mergelab.host.engine import NO_LIMIT  # noqa: PLC0415 - only what a verb needs is imported
+
+    value = NO_LIMIT if text == "none" else _number(text)
+    if not 0 <= value <= NO_LIMIT:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number of bytes, or 'none'")
+    return value
 
 
 def _serve(_: argparse.Namespace) -> object:

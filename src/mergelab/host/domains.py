@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from mergelab.host import AGENT_SOCKET, HostError, guests
-from mergelab.host.engine import Domain, RefusedError
+from mergelab.host.engine import Domain, RefusedError, not_merged
 
 Request = dict[str, Any]
 MAX_PASSES = 1000
@@ -88,8 +88,20 @@ class Registry:
         return [domain.scan() for _ in range(passes)]
 
     def do_stat(self, name: str) -> object:
-        """Returns the domain's statistics."""
-        return self._domain(name).stat()
+        """Returns the domain's statistics and, in words, why pages of each of its regions are not merged."""
+        domain = self._domain(name)
+        regions = []
+        for region in list(self._regions[name]):
+            stat = _region_stat(domain, region)
+            if stat is None:
+                continue
+            regions.append({**region, "pages": stat["pages_registered"], "reasons": not_merged(stat)})
+        return {**domain.stat(), "not_merged": regions}
+
+    def do_limit(self, name: str, unshare_bytes: int) -> object:
+        """Limits what it may take to unshare the domain."""
+        self._domain(name).limit(unshare_bytes)
+        return {"domain": name, "unshare_limit": unshare_bytes}
 
     def do_describe(self) -> object:
         """Returns every domain with its statistics, and each region with its own; null once it has gone."""

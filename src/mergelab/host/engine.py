@@ -25,6 +25,7 @@ REMOVE_REGION = _MAGIC << 8 | 0x01
 SCAN = _MAGIC << 8 | 0x02
 UNMERGE = _MAGIC << 8 | 0x03
 STAT = _MAGIC << 8 | 0x04
+LIMIT = _MAGIC << 8 | 0x05
 REMOVE_UNMERGE = 1
 
 REGION_FIELDS = ("size", "flags", "pidfd", "reserved", "start", "length", "id")
@@ -38,8 +39,31 @@ STAT_FIELDS = (
     "skip_absent", "skip_file", "skip_hugetlb", "skip_special", "skip_locked", "skip_guarded",
     "skip_huge", "skip_foreign", "skip_busy", "skip_nomem",
     "unshare_demand", "metadata_bytes", "cpu_ns", "skip_swapped", "skip_crowded",
+    "skip_guard", "unshare_limit",
 )  # fmt: skip
 STAT_STRUCT = struct.Struct(f"=II{len(STAT_FIELDS) - 2}Q")
+LIMIT_FIELDS = ("size", "flags", "unshare_bytes", "reserved")
+LIMIT_STRUCT = struct.Struct("=IIQ16s")
+NO_LIMIT = 2**64 - 1
+
+REASONS = {
+    "skip_absent": "never touched, or discarded",
+    "skip_file": "shared or file memory, not anonymous",
+    "skip_hugetlb": "huge pages of hugetlbfs",
+    "skip_special": "device or other special memory, or a broken page",
+    "skip_locked": "locked in memory by mlock()",
+    "skip_guarded": "watched by userfaultfd",
+    "skip_huge": "in a transparent huge page that was not split",
+    "skip_foreign": "merged by KSM, or in another domain",
+    "skip_busy": "pinned, under I/O, or written while merging; or a forked child maps what was there before",
+    "skip_nomem": "no memory for the merge",
+    "skip_swapped": "swapped out",
+    "skip_crowded": "pages of too many forks or moves in one page table",
+    "skip_guard": "the limit of what may have to be unshared is reached",
+    "pages_unshared": "no equal page found",
+    "pages_volatile": "written since the last pass, or left alone after sharing that did not last",
+}
+"""In words, for every field of struct memmerge_stat that counts pages which are not merged."""
 
 _CAUSES = {
     errno.EINVAL: "the engine rejected the range or flags: addresses and lengths must be page multiples",
@@ -121,12 +145,16 @@ class Domain:
         values = self._call(STAT, "stat", STAT_STRUCT, (STAT_STRUCT.size, 0, region, *zeroes))
         return dict(zip(STAT_FIELDS[3:], values[3:], strict=True))
 
+    def limit(self, unshare_bytes: int) -> None:
+        """Limits what it may take to unshare everything; NO_LIMIT is none."""
+        self._call(LIMIT, "limit", LIMIT_STRUCT, (LIMIT_STRUCT.size, 0, unshare_bytes, b""))
+
     def _pass(self, request: int, name: str) -> dict[str, int]:
         values = self._call(request, name, SCAN_STRUCT, (SCAN_STRUCT.size, *[0] * (len(SCAN_FIELDS) - 1)))
         return dict(zip(SCAN_FIELDS[5:], values[5:], strict=True))
 
     def _call(
-        self, request: int, name: str, layout: struct.Struct, values: tuple[int, ...]
+        self, request: int, name: str, layout: struct.Struct, values: tuple[int | bytes, ...]
     ) -> tuple[int, ...]:
         argument = bytearray(layout.pack(*values))
         try:
@@ -136,6 +164,12 @@ class Domain:
             cause = _CAUSES.get(code, error.strerror)
             raise RefusedError(code, f"memmerge {name}: {errno.errorcode.get(code, code)}: {cause}") from None
         return layout.unpack(argument)
+
+
+def not_merged(stat: dict[str, int]) -> dict[str, int]:
+    """Says in words why pages are not merged: reason to pages, the most frequent one first."""
+    found = {words: stat[field] for field, words in REASONS.items() if stat[field]}
+    return dict(sorted(found.items(), key=lambda item: -item[1]))
 
 
 def read_file(name: str) -> int:
