@@ -200,6 +200,7 @@ struct mmg_place {
  * @huge: it was a huge page when last looked at
  * @wanted: entries that would merge if it was split
  * @scanned: a scan is at work on it; no two are
+ * @waiting: scans that wait until it is not
  * @entries: MMG_CHUNK_PAGES of them
  * @places: that its entries on chains name
  */
@@ -211,6 +212,7 @@ struct mmg_chunk {
 	u16 wanted;
 	bool huge;
 	bool scanned;
+	unsigned int waiting;
 	struct mmg_entry *entries;
 	struct mmg_place places[MMG_CHUNK_PLACES];
 };
@@ -412,8 +414,8 @@ struct mmg_guard {
  * @ref: the open file, and whoever works on the domain
  * @node: in mmg_domains
  * @id: number of the domain since the module was loaded, in traces
- * @busy: held for read while a chunk is scanned, for write to free chunks and
- *	regions, and to unmerge
+ * @busy: held for read while a chunk is scanned, for write to free chunks (but
+ *	one that its scan has found empty) and regions, and to unmerge
  * @lock: see the lock order above; taken by mmg_domain_lock()
  * @locked: when that was, see hold.c
  * @closed: the file is gone; lives on while there is a shared page
@@ -552,6 +554,7 @@ void mmg_region_unmerged(struct mmg_region *region, unsigned long start,
 void mmg_chunk_free(struct mmg_domain *domain, struct mmg_chunk *chunk);
 struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 				   unsigned long addr);
+void mmg_region_trim(struct mmg_region *region, struct mmg_chunk *chunk);
 void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
 		    enum mmg_state state, bool changed);
 void mmg_region_set_cold(struct mmg_region *region, struct mmg_entry *entry,

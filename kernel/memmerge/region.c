@@ -213,6 +213,24 @@ err_chunk:
 }
 
 /**
+ * mmg_region_trim - free a chunk that remembers nothing
+ * @region: of the chunk
+ * @chunk: with a region; freed if nothing is known of any of its pages
+ */
+void mmg_region_trim(struct mmg_region *region, struct mmg_chunk *chunk)
+{
+	unsigned int slot;
+
+	for (slot = 0; slot < MMG_CHUNK_PAGES; slot++)
+		if (chunk->entries[slot].state != MMG_NONE ||
+		    chunk->entries[slot].changed)
+			return;
+	region->chunks[(chunk->start >> PMD_SHIFT) -
+		       (region->start >> PMD_SHIFT)] = NULL;
+	mmg_chunk_free(region->domain, chunk);
+}
+
+/**
  * mmg_region_set - note what is known of a page now
  * @region: of the page
  * @entry: of the page; taking it out of the index or off its chain, or putting

@@ -771,9 +771,11 @@ static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr,
 	mmg_domain_lock(domain);
 	chunk = mmg_region_chunk(scan->region, addr);
 	while (chunk && chunk->scanned) {
+		chunk->waiting++;
 		mmg_domain_unlock(domain);
 		wait_var_event(&chunk->scanned, !READ_ONCE(chunk->scanned));
 		mmg_domain_lock(domain);
+		chunk->waiting--;
 	}
 	if (chunk) {
 		WRITE_ONCE(chunk->scanned, true);
@@ -790,9 +792,10 @@ static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr,
 static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 {
 	struct mmg_region *region = scan->region;
+	bool *scanned = &scan->chunk->scanned;
 
 	mmg_domain_lock(region->domain);
-	WRITE_ONCE(scan->chunk->scanned, false);
+	WRITE_ONCE(*scanned, false);
 	region->totals.scanned += scan->done.scanned;
 	region->totals.merged += scan->done.merged - scan->mates;
 	region->totals.zeroed += scan->done.zeroed;
@@ -800,10 +803,14 @@ static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 	mmg_domain_count(region->domain, &scan->done, scan->unshared);
 	scan->done.cpu_ns = cpu_ns;
 	mmg_totals_add_cpu(region, cpu_ns);
+	/* A region may be far larger than the memory that is in it. */
+	if (scan->done.skip[MMG_SKIP_ABSENT] == scan->done.scanned &&
+	    !scan->chunk->huge && !scan->chunk->waiting)
+		mmg_region_trim(region, scan->chunk);
 	mmg_domain_unlock(region->domain);
 
 	smp_mb();	/* as wake_up_var() wants it: wakes whoever waits by now */
-	wake_up_var(&scan->chunk->scanned);
+	wake_up_var(scanned);
 }
 
 /* Scan a part of the chunk that mmg_scan_begin() got. */

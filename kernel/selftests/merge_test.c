@@ -421,6 +421,36 @@ static void gone_memory(void)
 	close(p.domain);
 }
 
+/* What was never touched, or is no longer there, needs no memory to know it. */
+static void sparse(void)
+{
+	const unsigned long pages = 16 * 512;
+	unsigned char *mem = memory(pages);
+	int domain = domain_open();
+	struct memmerge_stat stat;
+	uint64_t empty, touched;
+
+	region_add(domain, mem, pages * PAGE);
+	domain_scan(domain);
+	stat = stat_of(domain, 0);
+	empty = stat.metadata_bytes;
+	TAP_EQ(pages, stat.skip_absent);
+	fill(mem + 5 * 512 * PAGE, 31);
+	domain_scan(domain);
+	stat = stat_of(domain, 0);
+	touched = stat.metadata_bytes;
+	TAP_EQ(pages - 1, stat.skip_absent);
+	TAP_EQ(1, stat.pages_unshared);
+	/* 16 bytes for each page of one page table, and what describes it. */
+	TAP_CHECK(touched > empty && touched - empty < 2 * 512 * 16);
+	madvise(mem, pages * PAGE, MADV_DONTNEED);
+	domain_scan(domain);
+	TAP_EQ(empty, stat_of(domain, 0).metadata_bytes);
+	TAP_EQ(0, stat_of(domain, 0).pages_unshared);
+	close(domain);
+	munmap(mem, pages * PAGE);
+}
+
 static void why_not(void)
 {
 	unsigned char *shared = mmap(NULL, 4 * PAGE, PROT_READ | PROT_WRITE,
@@ -761,6 +791,7 @@ int main(void)
 		{ "another process's memory, by pidfd", another_process },
 		{ "a forked child shares, and unshares for itself", fork_shares },
 		{ "discarded and unmapped memory is let go", gone_memory },
+		{ "memory that is not there takes no memory", sparse },
 		{ "shared and locked memory is not merged, and says why", why_not },
 		{ "a page with a foreign reference is left alone", referenced },
 		{ "a pinned page is left alone, a merged one copied", pinned },
