@@ -307,12 +307,23 @@ int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 		goto out;
 	}
 
+	/*
+	 * Who refers to the page from swap may have nothing to do with this
+	 * process: it was a shared page when it was swapped out. His place is
+	 * on no chain, so he must not get a mapping of this page.
+	 */
 	folio = page_folio(t.page);
+	if (folio_test_swapcache(folio) && !folio_free_swap(folio)) {
+		err = -1 - MMG_SKIP_BUSY;
+		goto out;
+	}
+
 	forked = folio_mapcount(folio) - 1;
 	if (forked && !mmg_guard_take(shared->domain, forked)) {
 		err = -1 - MMG_SKIP_GUARD;
 		goto out;
 	}
+
 	anon_vma = (void *)((unsigned long)folio->mapping & ~PAGE_MAPPING_FLAGS);
 	if (!mmg_rmap_link(shared, chunk, slot, anon_vma, folio->index)) {
 		mmg_guard_give(shared->domain, forked);

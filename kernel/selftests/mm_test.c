@@ -491,6 +491,46 @@ static void domain_gone(void)
 	pair_free(&p);
 }
 
+/*
+ * Who still has a page out in swap that was shared gets it back at a place that
+ * nothing knows, if the page is made a shared one again meanwhile.
+ */
+static void shared_while_out(void)
+{
+	unsigned char *c = memory(PAGES);
+	unsigned long i;
+	struct pair p;
+
+	need_swap();
+	p = pair_new(PAGES, 14000);
+	domain_scan(p.domain);
+	swap_out_pair(&p);
+	for (i = 0; i < PAGES; i++) {
+		TAP_CHECK(holds(p.a + i * PAGE, 14000 + i));
+		fill(c + i * PAGE, 14000 + i);
+	}
+	region_add(p.domain, c, PAGES * PAGE);
+	domain_scan(p.domain);
+	for (i = 0; i < PAGES; i++) {
+		TAP_CHECK(holds(p.b + i * PAGE, 14000 + i));
+		fill(p.a + i * PAGE, 14300 + i);
+		fill(c + i * PAGE, 14600 + i);
+	}
+	domain_scan(p.domain);
+	TAP_EQ(0, stat_of(p.domain, 0).pages_sharing);
+	swap_out(getpid(), p.b, PAGES);
+	for (i = 0; i < PAGES; i++) {
+		TAP_CHECK(holds(p.b + i * PAGE, 14000 + i));
+		fill(p.a + i * PAGE, 14000 + i);
+		fill(c + i * PAGE, 14000 + i);
+	}
+	scan_read_only(p.domain);
+	TAP_EQ(2 * PAGES, stat_of(p.domain, 0).pages_sharing);
+	pair_holds(&p, 14000);
+	pair_free(&p);
+	munmap(c, PAGES * PAGE);
+}
+
 /* Processes that register, fork, and exit, while the grandchild maps all. */
 static void process_gone(void)
 {
@@ -823,6 +863,7 @@ int main(void)
 		{ "pages of a closed domain are swapped out, and it ends", domain_gone },
 		{ "pages of an exited process are swapped out of its child", process_gone },
 		{ "pages forked before merging are swapped out of both", forked_before },
+		{ "a page shared again while one has it in swap", shared_while_out },
 		{ "merged pages are moved by compaction", compacted },
 		{ "a merged page is soft-offlined", soft_offline },
 		{ "a broken merged page is taken from those that map it", poisoned },
