@@ -12,14 +12,16 @@ INVENTORY ?= inventory/virtual
 RUN ?= latest
 ARGS ?=
 BASELINE ?=
+SEED ?=
+OPS ?=
 export INVENTORY RUN
 
 # A misspelt variable must not be ignored in silence.
 __space := $(subst ,, )
 __given := $(foreach word,$(subst \$(__space),_,$(MAKEOVERRIDES)),$(firstword $(subst =, ,$(word))))
-__unknown := $(filter-out INVENTORY RUN ARGS BASELINE,$(__given))
+__unknown := $(filter-out INVENTORY RUN ARGS BASELINE SEED OPS,$(__given))
 ifneq ($(__unknown),)
-$(error unknown variable $(__unknown): make takes INVENTORY=, RUN=, BASELINE= and ARGS= (role variables go as ARGS="-e name=value"))
+$(error unknown variable $(__unknown): make takes INVENTORY=, RUN=, BASELINE=, SEED=, OPS= and ARGS= (role variables go as ARGS="-e name=value"))
 endif
 
 .PHONY: help
@@ -54,6 +56,10 @@ report: setup ## judge and render a run again (RUN=run-id, default: the latest)
 .PHONY: bench
 bench: setup ## measure memmerge beside KSM (ARGS="--size 1G --case random", BASELINE=bench-…)
 	@mergelab benchmark run --baseline "$(BASELINE)" $(ARGS)
+
+.PHONY: torture
+torture: setup ## merge, write, fork, swap, unload in parallel, all checked (SEED=1 OPS=100000)
+	@mergelab torture --seed "$(SEED)" --ops "$(OPS)" $(ARGS)
 
 .PHONY: lab
 lab: setup ## create and start the emulated hosts

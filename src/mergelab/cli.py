@@ -10,6 +10,7 @@ from mergelab import guest_image, hosttool, report, runs, telemetry
 from mergelab.benchmark import cli as benchmark
 from mergelab.errors import MergelabError
 from mergelab.kernel import cli as kernel
+from mergelab.torture import cli as torture
 
 ROOMS: tuple[Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], None], ...] = (
     benchmark.register,
@@ -19,6 +20,7 @@ ROOMS: tuple[Callable[["argparse._SubParsersAction[argparse.ArgumentParser]"], N
     report.register,
     runs.register,
     telemetry.register,
+    torture.register,
 )
 """One ``register(subparsers)`` per room; it adds parsers and sets ``run`` on each."""
 

@@ -89,14 +89,19 @@ def parse(console: str) -> Boot:
     return Boot(console.replace("\r", ""), steps)
 
 
-def build_kernel(profile: str, say: build.Say = build.say_on_stderr) -> Path:
+def build_kernel(profile: str, say: build.Say = build.say_on_stderr, kernel: Path = KERNEL) -> Path:
     """Build a profile for User-Mode Linux, or find it in the cache; returns its folder.
+
+    Args:
+        profile: its name.
+        say: is told what goes on.
+        kernel: the folder with patches, module and profiles.
 
     Raises:
         MergelabError: it cannot be built.
     """
     options = build.Options(
-        kernel=KERNEL,
+        kernel=kernel,
         profile=profile,
         source=source.DEBIAN,
         cache=build.default_cache(),
@@ -146,6 +151,7 @@ def boot(
     arguments: Sequence[str] = (),
     serial: Serial | None = None,
     console_log: Path | None = None,
+    hear: Callable[[str], None] | None = None,
 ) -> Boot:
     """Boot a kernel, run programs as its init does, and wait for its end.
 
@@ -154,12 +160,13 @@ def boot(
         programs: run one after the other.
         memory: the machine's memory.
         swap_bytes: size of its swap device; 0 for none.
-        limit: seconds after which it is killed (with a serial line: seconds without a word on it); what it
-            printed by then is returned.
+        limit: seconds after which it is killed (with a serial line: seconds without a word on it; with
+            somebody who hears: without a line on the console); what it printed by then is returned.
         memory_folder: where the file is that is its memory; default a folder for temporary files.
         arguments: further ones of the kernel's command line.
         serial: is at the other end of the machine's /dev/ttyS0.
         console_log: gets the console while the machine runs, and keeps it when waiting ends early.
+        hear: is told each line of the console as it comes.
     """
     module = next((kernel / "modules").rglob("memmerge.ko"), None)
     if module is None:
@@ -193,7 +200,7 @@ def boot(
                 _started(command, environment, theirs) as process,
                 (console_log or Path(os.devnull)).open("wb", buffering=0) as log,
             ):
-                return parse(_listen(process, ours, serial, limit, log))
+                return parse(_listen(process, ours, serial, limit, log, hear=hear))
 
 
 @contextmanager
@@ -223,11 +230,13 @@ def _listen(
     serial: Serial | None,
     limit: float,
     log: BinaryIO,
+    *,
+    hear: Callable[[str], None] | None,
 ) -> str:
     """Read the console to its end, and answer on the serial line meanwhile."""
     if process.stdout is None:
         raise AssertionError("stdout is a pipe")
-    console, heard = bytearray(), bytearray()
+    console, heard, unsaid = bytearray(), bytearray(), bytearray()
     deadline = time.monotonic() + limit
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
@@ -248,6 +257,11 @@ def _listen(
                     break
                 console += data
                 log.write(data)
+                if hear is not None:
+                    deadline = time.monotonic() + limit
+                    *lines, unsaid = (unsaid + data).split(b"\n")
+                    for text in lines:
+                        hear(text.decode(errors="replace").rstrip("\r"))
         else:
             console += f"\nended after {limit:g} s\n".encode()
     return console.decode(errors="replace")
