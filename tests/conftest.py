@@ -15,6 +15,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMITS = {"kernel": 2400, "lab": 5400}
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Know the option that asks for what nobody waits for."""
+    parser.addoption(
+        "--broken", action="store_true", help="also run what breaks the engine on purpose (hours)"
+    )
+
+
 def pytest_configure() -> None:
     """Let tests find mergelab, ansible-playbook and the like, however pytest was started."""
     os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -26,13 +33,16 @@ def root() -> Path:
     return ROOT
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep together what shares machines, and bound every test.
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has to be asked for, keep together what shares machines, and bound every test.
 
     With pytest-xdist all lab tests are one group, which has one lab, and every other file is a group: one
     worker runs a group, in its order. The bound is a mark of its own, then the limit of its kind, then
     pyproject's.
     """
+    if not config.getoption("--broken"):
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("broken")])
+        items[:] = [item for item in items if not item.get_closest_marker("broken")]
     for item in items:
         lab = item.get_closest_marker("lab")
         item.add_marker(pytest.mark.xdist_group("lab" if lab else str(item.path)))
