@@ -350,6 +350,29 @@ static void check_pair(void *arg)
 			_exit(2);
 }
 
+/* What is unmerged is clean, and after a fork() both have it. */
+static void freed_by_parent(void)
+{
+	struct memmerge_scan arg = { .size = sizeof(arg) };
+	struct expect want;
+	struct child child;
+	struct pair p;
+
+	need_swap();
+	p = pair_new(PAGES, 4700);
+	want = (struct expect){ &p, 4700 };
+	domain_scan(p.domain);
+	TAP_EQ(0, ioctl(p.domain, MEMMERGE_UNMERGE, &arg));
+	TAP_EQ(2 * PAGES, arg.merged);
+	child = child_new(NULL, check_pair, &want);
+	TAP_EQ(0, madvise(p.a, PAGES * PAGE, MADV_FREE));
+	TAP_EQ(0, madvise(p.b, PAGES * PAGE, MADV_FREE));
+	swap_out(child.pid, p.a, PAGES);
+	swap_out(child.pid, p.b, PAGES);
+	TAP_EQ(0, child_end(&child));
+	pair_free(&p);
+}
+
 static void fork_and_swap(void)
 {
 	struct expect want;
@@ -853,6 +876,7 @@ int main(void)
 		{ "a swap that no scan saw is told from a write", swap_unseen },
 		{ "a write to a merged page that is swapped out", swap_and_write },
 		{ "MADV_FREE by one takes nothing from the other", freed_by_one },
+		{ "MADV_FREE by a parent takes nothing from its child", freed_by_parent },
 		{ "swapoff brings merged pages back", swap_off },
 		{ "what is unmerged while swapped out comes back unmerged", unmerge_swapped },
 		{ "a merged page stays charged to its cgroup", accounted },
