@@ -47,6 +47,9 @@ static const struct {
 	{ "sleep_millisecs", 0, 30 },
 	{ "use_zero_pages", 0, 1 },
 	{ "max_page_sharing", 2, 300 },
+	{ "scanners", 1, 4 },
+	{ "cpu_limit_percent", 0, 100 },
+	{ "max_idle_millisecs", 0, 100 },
 };
 
 static const char *const files[] = {
@@ -56,7 +59,9 @@ static const char *const files[] = {
 	"pages_mapped_zero", "pages_scanned", "pages_merged", "pages_zeroed",
 	"pages_skipped", "pages_unshared_total", "full_scans", "domains",
 	"regions", "unshare_demand", "metadata_bytes", "scan_cpu_ns",
-	"scanner_pid",
+	"scanner_pid", "scanners", "cpu_limit_percent", "max_idle_millisecs",
+	"pages_protected", "pages_unread", "domain_lock_max_ns",
+	"page_table_lock_max_ns",
 };
 
 /* A counter that is larger than this has gone below zero. */
