@@ -14,7 +14,6 @@
  */
 #include <dirent.h>
 #include <getopt.h>
-#include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
 #include <stdatomic.h>
@@ -516,14 +515,14 @@ static void fuzz_file(struct rng *rng, unsigned long n)
 		TAP_CHECK(!constant || before == file_read(path));
 	} else if (legal) {
 		if (got != (ssize_t)length)
-			tap_end(TAP_FAIL, "seed %" PRIu64 ", operation %lu: %s refuses %lu: %s",
-				opt.seed, n, tunables[tunable].name, value,
+			tap_end(TAP_FAIL, "seed %llu, operation %lu: %s refuses %lu: %s",
+				(unsigned long long)opt.seed, n, tunables[tunable].name, value,
 				strerror(errno));
 		TAP_CHECK(!constant || file_read(path) == (long long)value);
 	} else {
 		if (got >= 0 || errno != EINVAL)
-			tap_end(TAP_FAIL, "seed %" PRIu64 ", operation %lu: %s takes what is not legal, as %lld",
-				opt.seed, n, tunables[tunable].name,
+			tap_end(TAP_FAIL, "seed %llu, operation %lu: %s is now %lld",
+				(unsigned long long)opt.seed, n, tunables[tunable].name,
 				file_read(path));
 		TAP_CHECK(!constant || before == file_read(path));
 	}
@@ -674,7 +673,8 @@ static void requests_race(void)
 	for (i = 0; i < DOMAINS; i++)
 		close(DOMAIN_FD + i);
 	if (atomic_load(&failed))
-		tap_end(TAP_FAIL, "seed %" PRIu64 ": %s", opt.seed, reason);
+		tap_end(TAP_FAIL, "seed %llu: %s",
+			(unsigned long long)opt.seed, reason);
 }
 
 /* Requests that were all refused would not have come far. */
@@ -754,7 +754,7 @@ int main(int argc, char **argv)
 			return 2;
 		}
 	}
-	printf("# seed=%" PRIu64 " ops=%lu failslab=%u%% fail_page=%u%%\n",
-	       opt.seed, opt.ops, opt.failslab, opt.fail_page);
+	printf("# seed=%llu ops=%lu failslab=%u%% fail_page=%u%%\n",
+	       (unsigned long long)opt.seed, opt.ops, opt.failslab, opt.fail_page);
 	return tap_main(tests, sizeof(tests) / sizeof(tests[0]));
 }

@@ -13,7 +13,6 @@
  * ones it takes to find something.
  */
 #include <getopt.h>
-#include <inttypes.h>
 #include <pthread.h>
 #include <sys/random.h>
 
@@ -130,7 +129,7 @@ static unsigned long operations(unsigned int first, unsigned int count)
 	return sum;
 }
 
-static void progress(bool always)
+static void show_progress(bool always)
 {
 	static double last;
 	double time = seconds();
@@ -146,15 +145,17 @@ static void progress(bool always)
 		char text[512] = "";
 		size_t used = 0;
 
-		for (i = 0; i < workers() && used < sizeof(text); i++)
-			used += snprintf(text + used, sizeof(text) - used,
-					 " %s", work_kinds[atomic_load(
-					 &board->actors[i].kind)].name);
-		for (i = WORKERS_MAX; i < WORKERS_MAX + CONTROLLERS &&
-		     used < sizeof(text); i++)
-			used += snprintf(text + used, sizeof(text) - used,
-					 " %s", control_kinds[atomic_load(
-					 &board->actors[i].kind)].name);
+		for (i = 0; i < WORKERS_MAX + CONTROLLERS; i++) {
+			int kind = atomic_load(&board->actors[i].kind);
+			const char *name = i < WORKERS_MAX ?
+				work_kinds[kind].name : control_kinds[kind].name;
+
+			if ((i < workers() || i >= WORKERS_MAX) &&
+			    used < sizeof(text))
+				used += snprintf(text + used,
+						 sizeof(text) - used, " %s",
+						 name);
+		}
 		tap_end(TAP_FAIL, "nothing goes on for %d s; they do:%s",
 			STUCK_SECONDS, text);
 	}
@@ -184,8 +185,8 @@ static void watch(pid_t *pids, unsigned int count)
 	while (atomic_load(&board->failed) == 1)
 		usleep(1000);
 	if (atomic_load(&board->failed))
-		tap_end(TAP_FAIL, "seed %" PRIu64 ": %s", board->opt.seed,
-			board->reason);
+		tap_end(TAP_FAIL, "seed %llu: %s",
+			(unsigned long long)board->opt.seed, board->reason);
 }
 
 static void wait_for(enum phase phase, pid_t *pids, unsigned int count)
@@ -195,7 +196,7 @@ static void wait_for(enum phase phase, pid_t *pids, unsigned int count)
 	do {
 		usleep(20000);
 		watch(pids, count);
-		progress(false);
+		show_progress(false);
 		for (i = 0, there = 0; i < workers(); i++)
 			there += atomic_load(&board->actors[i].phase) >=
 				 (int)phase;
@@ -209,7 +210,7 @@ static void wait_all(pid_t *pids, unsigned int count)
 	do {
 		usleep(5000);
 		watch(pids, count);
-		progress(false);
+		show_progress(false);
 		for (i = 0, left = 0; i < count; i++)
 			left += pids[i] != 0;
 	} while (left);
@@ -292,7 +293,7 @@ static void one_round(unsigned int round)
 	       atomic_load(&board->actors[WORKERS_MAX].phase) < P_UNMERGED) {
 		usleep(5000);
 		watch(pids, count);
-		progress(false);
+		show_progress(false);
 	}
 	atomic_store(&board->phase, P_UNMERGED);
 	wait_all(pids, count);
@@ -314,18 +315,18 @@ static struct {
 
 static void everything(void)
 {
-	long long out = vmstat("pswpout"), in = vmstat("pswpin");
-	long long moved = vmstat("pgmigrate_success");
+	long long out = counter_of("pswpout"), in = counter_of("pswpin");
+	long long moved = counter_of("pgmigrate_success");
 	double start = seconds();
 	unsigned int round;
 
 	last_change = start;
 	for (round = 0; round < board->opt.rounds; round++)
 		one_round(round);
-	progress(true);
-	run.out = vmstat("pswpout") - out;
-	run.in = vmstat("pswpin") - in;
-	run.moved = vmstat("pgmigrate_success") - moved;
+	show_progress(true);
+	run.out = counter_of("pswpout") - out;
+	run.in = counter_of("pswpin") - in;
+	run.moved = counter_of("pgmigrate_success") - moved;
 	run.seconds = seconds() - start;
 	run.ran = true;
 	TAP_CHECK(atomic_load(&board->bytes) > 0);
@@ -360,19 +361,23 @@ static bool leave_out(struct options *opt, const char *name)
 	unsigned int i;
 
 	for (i = 0; i < W_KINDS; i++) {
-		if (!strcmp(work_kinds[i].name, name))
-			known = opt->no_work[i] = true;
+		if (!strcmp(work_kinds[i].name, name)) {
+			opt->no_work[i] = true;
+			known = true;
+		}
 	}
 	for (i = 0; i < C_KINDS; i++) {
-		if (!strcmp(control_kinds[i].name, name))
-			known = opt->no_control[i] = true;
+		if (!strcmp(control_kinds[i].name, name)) {
+			opt->no_control[i] = true;
+			known = true;
+		}
 	}
 	return known;
 }
 
 /* A kind that was tried again and again and never succeeded tests nothing. */
-static void succeeded(const struct kind *kinds, struct tally *tallies,
-		      const bool *left_out, unsigned int count)
+static void expect_some(const struct kind *kinds, struct tally *tallies,
+			const bool *left_out, unsigned int count)
 {
 	unsigned int i;
 
@@ -386,15 +391,15 @@ static void all_kinds(void)
 {
 	need_run();
 	show("workers", work_kinds, board->work, W_KINDS);
-	succeeded(work_kinds, board->work, board->opt.no_work, W_KINDS);
+	expect_some(work_kinds, board->work, board->opt.no_work, W_KINDS);
 	if (board->swap[0])
 		TAP_CHECK(atomic_load(&board->control[C_RECLAIM].done) > 0 ||
 			  !board->opt.engine);
 	if (!board->opt.engine)
 		return;
 	show("controllers", control_kinds, board->control, C_KINDS);
-	succeeded(control_kinds, board->control, board->opt.no_control,
-		  C_KINDS);
+	expect_some(control_kinds, board->control, board->opt.no_control,
+		    C_KINDS);
 }
 
 static void something_happened(void)
@@ -403,12 +408,14 @@ static void something_happened(void)
 	unsigned long unmerged = atomic_load(&board->unmerged);
 
 	need_run();
-	printf("# operations=%lu control=%lu seconds=%.0f bytes_checked=%lu children=%lu\n",
+	printf("# operations=%lu control=%lu seconds=%.0f\n",
 	       operations(0, WORKERS_MAX),
-	       operations(WORKERS_MAX, CONTROLLERS), run.seconds,
+	       operations(WORKERS_MAX, CONTROLLERS), run.seconds);
+	printf("# bytes_checked=%lu children=%lu\n",
 	       atomic_load(&board->bytes), atomic_load(&board->children));
-	printf("# merged=%lu zeroed=%lu unshared=%lu unmerged=%lu swapped_out=%lld swapped_in=%lld migrated=%lld refused_without_memory=%lu\n",
-	       merged, atomic_load(&board->zeroed), unshared_total, unmerged,
+	printf("# merged=%lu zeroed=%lu unshared=%lu unmerged=%lu\n", merged,
+	       atomic_load(&board->zeroed), unshared_total, unmerged);
+	printf("# swapped_out=%lld swapped_in=%lld migrated=%lld refused_without_memory=%lu\n",
 	       run.out, run.in, run.moved, atomic_load(&board->nomem));
 	TAP_CHECK(atomic_load(&board->children) > 0);
 	if (board->swap[0])
@@ -520,7 +527,7 @@ static void parse(struct options *opt, int argc, char **argv)
 	}
 	if (!opt->rounds || !opt->processes || !opt->threads ||
 	    opt->processes * opt->threads > WORKERS_MAX)
-		usage("rounds, processes and threads are at least 1, and together at most 16 workers");
+		usage("at least 1 round, process and thread, at most 16 workers");
 	/* So that no operation of a round is left to nobody. */
 	opt->ops -= opt->ops % (opt->processes * opt->threads * opt->rounds);
 	if (!opt->ops)
@@ -548,9 +555,10 @@ int main(int argc, char **argv)
 	contents_init();
 	find_swap();
 	board->ksm = !access("/sys/kernel/mm/ksm/run", W_OK);
-	printf("# seed=%" PRIu64 " ops=%lu rounds=%u workers=%ux%u limit=%lu failslab=%u%% fail_page=%u%%\n",
-	       board->opt.seed, board->opt.ops, board->opt.rounds,
-	       board->opt.processes, board->opt.threads, board->opt.limit,
+	printf("# seed=%llu ops=%lu rounds=%u workers=%ux%u\n",
+	       (unsigned long long)board->opt.seed, board->opt.ops,
+	       board->opt.rounds, board->opt.processes, board->opt.threads);
+	printf("# limit=%lu failslab=%u%% fail_page=%u%%\n", board->opt.limit,
 	       board->opt.failslab, board->opt.fail_page);
 	status = tap_main(tests, sizeof(tests) / sizeof(tests[0]));
 	end_all();

@@ -155,7 +155,7 @@ struct area {
 	unsigned int spliced_version;
 };
 
-struct run {
+struct span {
 	unsigned long first, count;
 };
 
@@ -173,7 +173,7 @@ void check_bytes(struct area *a, unsigned long page, const unsigned char *got,
 		 const char *how);
 void check_page(struct area *a, unsigned long page);
 void check_area(struct area *a);
-struct run run_pick(struct rng *rng, unsigned long longest);
+struct span run_pick(struct rng *rng, unsigned long longest);
 
 /* ---- work ---- */
 
@@ -186,7 +186,7 @@ void work_settle(struct area *a);
 
 void control_main(unsigned int round, bool unmerge);
 void control_prepare(void);
-long long vmstat(const char *name);
+long long counter_of(const char *name);
 int module_remove(void);
 int module_load(const char *file);
 

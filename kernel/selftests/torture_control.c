@@ -84,7 +84,7 @@ static unsigned int workers(void)
 	return board->opt.processes * board->opt.threads;
 }
 
-long long vmstat(const char *name)
+long long counter_of(const char *name)
 {
 	FILE *file = fopen("/proc/vmstat", "r");
 	char line[128], key[64];
@@ -121,8 +121,8 @@ static bool starving(void)
 	return board->opt.failslab || board->opt.fail_page || board->opt.limit;
 }
 
-/* Set of reasons: errnos below 64. */
-#define E(errno)	(1ULL << (errno))
+/* Set of reasons: errnos below 63. */
+#define E(errno)	(2ULL << ((errno) - 1))
 
 /* A request of a controller was refused: was there a reason? */
 static int refused(const char *what, int err, uint64_t reasons)
@@ -518,7 +518,7 @@ static void phase_wait(enum phase phase)
 }
 
 /* All in one new domain, with nobody who disturbs: what is merged is given back. */
-static void settle(void)
+static void unmerge_finally(void)
 {
 	struct memmerge_scan scan = { .size = sizeof(scan) };
 	struct memmerge_scan undo = { .size = sizeof(undo) };
@@ -542,7 +542,7 @@ static void settle(void)
 	if (err)
 		die("controller: settling: %s", strerror(-err));
 	if (stat.pages_shared || stat.pages_sharing || stat.pages_mapped_shared)
-		die("controller: %llu pages are shared after unmerging all, %llu sharing, %llu known to",
+		die("controller: %llu shared after unmerging, %llu sharing, %llu known to",
 		    (unsigned long long)stat.pages_shared,
 		    (unsigned long long)stat.pages_sharing,
 		    (unsigned long long)stat.pages_mapped_shared);
@@ -600,7 +600,7 @@ void control_main(unsigned int round, bool unmerge)
 		count(MEMMERGE_UNMERGE, &arg);
 	}
 	if (unmerge)
-		settle();
+		unmerge_finally();
 	atomic_store(&board->actors[WORKERS_MAX].phase, P_UNMERGED);
 	phase_wait(P_UNMERGED);
 	_exit(EXIT_SUCCESS);

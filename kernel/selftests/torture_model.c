@@ -131,7 +131,7 @@ static void wrong(struct area *a, unsigned long page, unsigned int offset,
 {
 	const struct page_model *p = &a->page[page];
 	unsigned int i, bytes = 0;
-	char history[256] = "", map[64];
+	char history[256] = "", map[128], what[128];
 	uint64_t entry = 0, now_is = 0;
 	size_t used = 0;
 	int file;
@@ -157,12 +157,15 @@ static void wrong(struct area *a, unsigned long page, unsigned int offset,
 		if (used >= sizeof(history))
 			break;
 	}
-	die("worker %u, operation %lu (%s), page %lu (%p), offset %u, read by %s: want %#x, got %#x; %u bytes differ; content %#x%s; %s, pagemap %#llx, /proc/self/mem has %#llx around it; last operations on it:%s",
-	    a->actor, a->n, work_kinds[a->kind].name, page, (void *)at(a, page),
-	    offset, how, want[offset], got[offset], bytes, p->id,
-	    p->state == EITHER ? " or zero" : "",
-	    a->is_child ? "a child" : "the worker itself",
-	    (unsigned long long)entry, (unsigned long long)now_is, history);
+	snprintf(what, sizeof(what), "page %lu (%p), offset %u, read by %s",
+		 page, (void *)at(a, page), offset, how);
+	snprintf(map, sizeof(map), "%s, pagemap %#llx, mem %#llx",
+		 a->is_child ? "a child" : "the worker itself",
+		 (unsigned long long)entry, (unsigned long long)now_is);
+	die("worker %u, operation %lu (%s), %s: want %#x, got %#x; %u differ; id %#x%s; %s; did:%s",
+	    a->actor, a->n, work_kinds[a->kind].name, what, want[offset],
+	    got[offset], bytes, p->id, p->state == EITHER ? " or zero" : "",
+	    map, history);
 }
 
 /* @got is what was read of a page: compare every byte. */
@@ -217,9 +220,9 @@ void check_area(struct area *a)
 		check_page(a, i);
 }
 
-struct run run_pick(struct rng *rng, unsigned long longest)
+struct span run_pick(struct rng *rng, unsigned long longest)
 {
-	struct run run = {
+	struct span run = {
 		.first = rng_below(rng, AREA_PAGES),
 		.count = 1 + rng_below(rng, longest),
 	};

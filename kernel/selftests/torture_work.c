@@ -103,7 +103,7 @@ static bool locked(const struct page_model *p)
 }
 
 /* Cut the next run of such pages off @rest; false when there is none. */
-static bool cut(const struct area *a, struct run *rest, is what, struct run *run)
+static bool cut(const struct area *a, struct span *rest, is what, struct span *run)
 {
 	while (rest->count && !what(&a->page[rest->first])) {
 		rest->first++;
@@ -119,7 +119,7 @@ static bool cut(const struct area *a, struct run *rest, is what, struct run *run
 	return run->count;
 }
 
-static bool all(const struct area *a, struct run run, is what)
+static bool all(const struct area *a, struct span run, is what)
 {
 	unsigned long i;
 
@@ -129,7 +129,7 @@ static bool all(const struct area *a, struct run run, is what)
 	return true;
 }
 
-static const struct run whole = { 0, AREA_PAGES };
+static const struct span whole = { 0, AREA_PAGES };
 
 __attribute__((noreturn))
 static void impossible(const struct area *a, const char *call)
@@ -140,7 +140,7 @@ static void impossible(const struct area *a, const char *call)
 
 /* ---- the map ---- */
 
-static void map_run(struct area *a, struct run run)
+static void map_run(struct area *a, struct span run)
 {
 	unsigned long i;
 	void *got = mmap(at(a, run.first), run.count * PAGE,
@@ -157,7 +157,7 @@ static void map_run(struct area *a, struct run run)
 	}
 }
 
-static void unmapped(struct area *a, struct run run)
+static void unmapped(struct area *a, struct span run)
 {
 	unsigned long i;
 
@@ -170,7 +170,7 @@ static void unmapped(struct area *a, struct run run)
 
 static int do_unmap(struct area *a, struct rng *rng)
 {
-	struct run run = run_pick(rng, 8);
+	struct span run = run_pick(rng, 8);
 
 	if (munmap(at(a, run.first), run.count * PAGE))
 		impossible(a, "munmap");
@@ -180,7 +180,7 @@ static int do_unmap(struct area *a, struct rng *rng)
 
 static int do_map(struct area *a, struct rng *rng)
 {
-	struct run rest = run_pick(rng, AREA_PAGES), run;
+	struct span rest = run_pick(rng, AREA_PAGES), run;
 	bool done = false;
 
 	while (cut(a, &rest, hole, &run)) {
@@ -192,7 +192,7 @@ static int do_map(struct area *a, struct rng *rng)
 
 static int do_overmap(struct area *a, struct rng *rng)
 {
-	struct run run = run_pick(rng, 16);
+	struct span run = run_pick(rng, 16);
 
 	/* Also ends what moves and forks have left of the area's order. */
 	map_run(a, rng_below(rng, 8) ? run : whole);
@@ -201,7 +201,7 @@ static int do_overmap(struct area *a, struct rng *rng)
 
 static int do_move(struct area *a, struct rng *rng)
 {
-	struct run from = run_pick(rng, 8), to = run_pick(rng, 1);
+	struct span from = run_pick(rng, 8), to = run_pick(rng, 1);
 	bool keep = a->kind == W_MOVE_KEEP;
 	unsigned long i;
 	void *got;
@@ -239,7 +239,7 @@ static int do_move(struct area *a, struct rng *rng)
 
 static int do_resize(struct area *a, struct rng *rng)
 {
-	struct run run = run_pick(rng, 12), head = run, tail = run;
+	struct span run = run_pick(rng, 12), head = run, tail = run;
 	bool grow = a->kind == W_GROW;
 	unsigned long i;
 	void *got;
@@ -273,7 +273,7 @@ static int do_resize(struct area *a, struct rng *rng)
 	return DONE;
 }
 
-static void protect(struct area *a, struct run run, int prot)
+static void protect(struct area *a, struct span run, int prot)
 {
 	unsigned long i;
 
@@ -286,7 +286,7 @@ static void protect(struct area *a, struct run run, int prot)
 static int do_protect(struct area *a, struct rng *rng)
 {
 	bool back = a->kind == W_UNPROTECT, done = false;
-	struct run rest = run_pick(rng, 16), run;
+	struct span rest = run_pick(rng, 16), run;
 	int prot = rng_below(rng, 2) ? PROT_READ : PROT_NONE;
 
 	if (back)
@@ -300,7 +300,7 @@ static int do_protect(struct area *a, struct rng *rng)
 
 static int do_lock(struct area *a, struct rng *rng)
 {
-	struct run rest = run_pick(rng, 8), run;
+	struct span rest = run_pick(rng, 8), run;
 	bool done = false;
 	unsigned long i;
 
@@ -316,7 +316,7 @@ static int do_lock(struct area *a, struct rng *rng)
 
 static int do_unlock(struct area *a)
 {
-	struct run rest = whole, run;
+	struct span rest = whole, run;
 	bool done = false;
 	unsigned long i;
 
@@ -344,7 +344,7 @@ static void discarded(struct area *a, unsigned long page, int advice)
 static int do_discard(struct area *a, struct rng *rng)
 {
 	int advice = a->kind == W_FREE ? MADV_FREE : MADV_DONTNEED;
-	struct run all_of = run_pick(rng, 16), rest = all_of, run;
+	struct span all_of = run_pick(rng, 16), rest = all_of, run;
 	bool done = false;
 	unsigned long i;
 
@@ -373,7 +373,7 @@ static int do_discard(struct area *a, struct rng *rng)
 
 static int do_advise(struct area *a, struct rng *rng)
 {
-	struct run rest = run_pick(rng, 32), run;
+	struct span rest = run_pick(rng, 32), run;
 	bool odd = rng_below(rng, 2), done = false;
 	is what = mapped;
 	int advice;
@@ -430,7 +430,7 @@ static void write_page(struct area *a, unsigned long page, uint32_t id)
 
 static int do_write(struct area *a, struct rng *rng)
 {
-	struct run rest = run_pick(rng, a->kind == W_WRITE ? 16 : 4), run;
+	struct span rest = run_pick(rng, a->kind == W_WRITE ? 16 : 4), run;
 	bool same = rng_below(rng, 2), done = false;
 	uint32_t id = content_pick(rng);
 	unsigned long i;
@@ -465,7 +465,7 @@ static int do_write_part(struct area *a, struct rng *rng)
 
 static int do_write_same(struct area *a, struct rng *rng)
 {
-	struct run rest = run_pick(rng, 8), run;
+	struct span rest = run_pick(rng, 8), run;
 	bool done = false;
 	unsigned long i;
 
@@ -480,7 +480,7 @@ static int do_write_same(struct area *a, struct rng *rng)
 static int do_read(struct area *a, struct rng *rng)
 {
 	unsigned char got[PAGE] __attribute__((aligned(8)));
-	struct run rest = run_pick(rng, 16), run;
+	struct span rest = run_pick(rng, 16), run;
 	struct iovec to = { got, PAGE };
 	bool done = false;
 	unsigned long i;
@@ -528,7 +528,7 @@ static void child_begin(struct area *a)
 /* Write some of what is writable, check some, in a child. */
 static void child_scribble(struct area *a, struct rng *rng)
 {
-	struct run rest = run_pick(rng, 32), run;
+	struct span rest = run_pick(rng, 32), run;
 	unsigned long i;
 
 	while (cut(a, &rest, writable, &run)) {
@@ -567,7 +567,7 @@ static void child_wait(struct area *a, pid_t pid, int want)
 
 static int do_fork(struct area *a, struct rng *rng)
 {
-	struct run run = run_pick(rng, 64);
+	struct span run = run_pick(rng, 64);
 	unsigned int rounds = 1 + rng_below(rng, 3);
 	pid_t pid = new_child(a);
 	unsigned long i;
@@ -694,8 +694,8 @@ static struct ring *ring_new(void)
 /* Read a page from @file into a registered buffer; returns what it says. */
 static int ring_read(struct ring *r, int file, void *page)
 {
-	_Atomic uint32_t *tail = (void *)(r->sq + r->p.sq_off.tail);
-	_Atomic uint32_t *head = (void *)(r->cq + r->p.cq_off.head);
+	atomic_uint *tail = (void *)(r->sq + r->p.sq_off.tail);
+	atomic_uint *head = (void *)(r->cq + r->p.cq_off.head);
 	uint32_t *array = (void *)(r->sq + r->p.sq_off.array);
 	struct io_uring_cqe *cqes = (void *)(r->cq + r->p.cq_off.cqes);
 	uint32_t slot = *tail & (r->p.sq_entries - 1);
