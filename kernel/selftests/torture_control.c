@@ -65,7 +65,7 @@ static const char *const files[] = {
 };
 
 /* A counter that is larger than this has gone below zero. */
-#define LARGEST	(1ULL << 62)
+#define LARGEST	(~0ULL >> 2)
 
 struct part {
 	int domain;		/* or -1 */
