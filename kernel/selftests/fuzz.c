@@ -58,7 +58,7 @@ static const struct {
 /* Files that can be written, and what they take. */
 static const struct {
 	const char *name;
-	unsigned long min, max;
+	long long min, max;
 	bool changes;		/* by itself, too */
 } tunables[] = {
 	{ "run", 0, 2, false },
@@ -71,6 +71,9 @@ static const struct {
 	{ "max_idle_millisecs", 0, UINT_MAX, false },
 	{ "domain_lock_max_ns", 0, 0, true },
 	{ "page_table_lock_max_ns", 0, 0, true },
+	{ "huge_split_pages", 0, 512, false },
+	{ "unshare_limit", -1, LLONG_MAX, false },
+	{ "unshare_limit_percent", -1, 10000, false },
 };
 
 #define TUNABLES (sizeof(tunables) / sizeof(tunables[0]))
@@ -438,21 +441,24 @@ static void *fuzz_thread(void *arg)
 
 /* ---- sysfs ---- */
 
-/* What kstrtouint() takes for a number in decimal. */
-static bool number(const char *text, size_t length, unsigned long *value)
+/* What kstrtouint(), or kstrtos64() if it may be negative, takes in decimal. */
+static bool number(const char *text, size_t length, bool negative,
+		   long long *value)
 {
+	bool minus = negative && length && text[0] == '-';
 	size_t i = 0, first;
 
 	/* The kernel sees it up to the first zero byte. */
 	length = strnlen(text, length);
-	if (i < length && text[i] == '+')
+	if (i < length && (text[i] == '+' || minus))
 		i++;
 	*value = 0;
-	for (first = i; i < length && text[i] >= '0' && text[i] <= '9'; i++) {
-		*value = *value * 10 + (text[i] - '0');
-		if (*value > UINT_MAX)
+	for (first = i; i < length && text[i] >= '0' && text[i] <= '9'; i++)
+		if (__builtin_mul_overflow(*value, 10, value) ||
+		    __builtin_add_overflow(*value, text[i] - '0', value))
 			return false;
-	}
+	if (minus)
+		*value = -*value;
 	if (i == first)
 		return false;
 	return i == length || (i == length - 1 && text[i] == '\n');
@@ -481,11 +487,11 @@ static size_t any_text(struct rng *rng, unsigned int tunable, char *text,
 		return snprintf(text, room, "%s", texts[rng_below(rng,
 				sizeof(texts) / sizeof(texts[0]))]);
 	case 2:
-		return snprintf(text, room, "%lu\n", tunables[tunable].max +
-				1 - rng_below(rng, 3));
+		return snprintf(text, room, "%llu\n",
+				tunables[tunable].max + 1ULL - rng_below(rng, 3));
 	default:
-		return snprintf(text, room, "%lu", tunables[tunable].min +
-				rng_below(rng, 4) - 1);
+		return snprintf(text, room, "%lld", tunables[tunable].min +
+				(long long)rng_below(rng, 4) - 1);
 	}
 }
 
@@ -493,8 +499,7 @@ static void fuzz_file(struct rng *rng, unsigned long n)
 {
 	unsigned int tunable = rng_below(rng, TUNABLES);
 	char text[6000], path[128];
-	unsigned long value = 0;
-	long long before;
+	long long before, value = 0;
 	size_t length;
 	ssize_t got;
 	bool legal, constant;
@@ -505,8 +510,8 @@ static void fuzz_file(struct rng *rng, unsigned long n)
 	constant = !tunables[tunable].changes;
 	length = any_text(rng, tunable, text, sizeof(text));
 	/* sysfs takes a page less one; what is behind is another write's. */
-	legal = length < PAGE && number(text, length, &value) &&
-		value >= tunables[tunable].min && value <= tunables[tunable].max;
+	legal = length < PAGE && number(text, length,
+		tunables[tunable].min < 0, &value) && value >= tunables[tunable].min && value <= tunables[tunable].max;
 	file = open(path, O_WRONLY | O_CLOEXEC);
 	TAP_CHECK(file >= 0);
 	got = write(file, text, length);
@@ -515,10 +520,10 @@ static void fuzz_file(struct rng *rng, unsigned long n)
 		TAP_CHECK(!constant || before == file_read(path));
 	} else if (legal) {
 		if (got != (ssize_t)length)
-			tap_end(TAP_FAIL, "seed %llu, operation %lu: %s refuses %lu: %s",
+			tap_end(TAP_FAIL, "seed %llu, operation %lu: %s refuses %lld: %s",
 				(unsigned long long)opt.seed, n, tunables[tunable].name, value,
 				strerror(errno));
-		TAP_CHECK(!constant || file_read(path) == (long long)value);
+		TAP_CHECK(!constant || file_read(path) == value);
 	} else {
 		if (got >= 0 || errno != EINVAL)
 			tap_end(TAP_FAIL, "seed %llu, operation %lu: %s is now %lld",
