@@ -26,6 +26,7 @@
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
 #include <linux/pagewalk.h>
+#include <linux/prefetch.h>
 #include <linux/sched/mm.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
@@ -37,6 +38,9 @@
 
 /* Each cold page is read once in so many passes, a power of two. */
 #define MMG_REREAD	64
+
+/* The processor goes on by itself from there. */
+#define MMG_READ_AHEAD	256
 
 /* Pages that have been read, and are decided about under one hold of a lock. */
 #define MMG_DECIDE	64
@@ -365,6 +369,17 @@ static void mmg_see(struct mmg_chunk_scan *scan, unsigned long start,
 	mmg_hold_end(MMG_HOLD_MMAP, locked);
 }
 
+/* While a page is hashed, let the beginning of the next one be fetched. */
+static void mmg_read_ahead(const struct mmg_batch *batch, unsigned int slot,
+			   unsigned int end)
+{
+	while (slot < end && batch->saw[slot] != MMG_SAW_PAGE)
+		slot++;
+	if (slot < end)
+		prefetch_range(page_address(batch->pages[slot]),
+			       MMG_READ_AHEAD);
+}
+
 /* Read the pages and give the references back. */
 static void mmg_read(struct mmg_chunk_scan *scan, unsigned int first,
 		     unsigned int end)
@@ -379,6 +394,7 @@ static void mmg_read(struct mmg_chunk_scan *scan, unsigned int first,
 
 		if (batch->saw[slot] != MMG_SAW_PAGE)
 			continue;
+		mmg_read_ahead(batch, slot + 1, end);
 		addr = kmap_local_page(page);
 		batch->zero[slot] = scan->zero_pages &&
 				    !memchr_inv(addr, 0, PAGE_SIZE);
@@ -636,7 +652,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 		return;
 	}
 
-	if (!zero)
+	if (!zero && domain->nr_shared)
 		shared = mmg_shared_find(domain, hash);
 	if (entry->state == MMG_INDEXED && !changed && !zero && !shared) {
 		/* Whoever is equal will find this one. */
@@ -675,7 +691,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	if (err != -1 - MMG_NR_SKIPS)
 		mmg_scan_skip(scan, slot, -1 - err);
 	/* One entry a hash: the rest of equal ones has its turn again. */
-	if (mmg_index_find(&domain->index, hash) == MMG_NIL)
+	if (id == MMG_NIL || mmg_index_find(&domain->index, hash) == MMG_NIL)
 		mmg_scan_set(scan, slot, MMG_INDEXED, changed);
 }
 
