@@ -467,7 +467,7 @@ static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 
 static int mmg_open(struct inode *inode, struct file *file)
 {
-	struct mmg_domain *domain = mmg_domain_new();
+	struct mmg_domain *domain = mmg_domain_new(false);
 
 	if (IS_ERR(domain))
 		return PTR_ERR(domain);

@@ -67,6 +67,7 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 		.merged = pass->merged,
 		.zeroed = pass->zeroed,
 		.unread = pass->unread,
+		.waited = pass->waited,
 		.unshared = unshared,
 	};
 	struct mmg_totals *sums[] = { &domain->totals, &mmg_totals };
@@ -82,6 +83,7 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 		sums[i]->merged += add.merged;
 		sums[i]->zeroed += add.zeroed;
 		sums[i]->unread += add.unread;
+		sums[i]->waited += add.waited;
 		sums[i]->skipped += add.skipped;
 		sums[i]->refused += add.refused;
 		sums[i]->unshared += add.unshared;
@@ -91,10 +93,11 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 
 /**
  * mmg_domain_new - make a domain
+ * @advised: of advised memory; it is idle
  *
  * Return: the domain, or an ERR_PTR().
  */
-struct mmg_domain *mmg_domain_new(void)
+struct mmg_domain *mmg_domain_new(bool advised)
 {
 	struct mmg_domain *domain;
 	int err = -ENOMEM;
@@ -113,6 +116,8 @@ struct mmg_domain *mmg_domain_new(void)
 	init_rwsem(&domain->busy);
 	mutex_init(&domain->lock);
 	INIT_LIST_HEAD(&domain->regions);
+	domain->advised = advised;
+	domain->idle = advised;
 	domain->next_id = 1;
 	domain->key = get_random_u64();
 	domain->guard.limit = U64_MAX;
@@ -226,6 +231,9 @@ struct mmg_domain *mmg_domain_next(struct mmg_domain *domain)
  * @start: first byte, see mmg_range_check()
  * @length: bytes
  *
+ * Advised memory can be registered, and belongs to the advised domain no more
+ * then: its regions are no obstacle, nor are others to it.
+ *
  * Return: the region, or an ERR_PTR(): -EEXIST or -EBUSY if the range overlaps
  * one of this or another domain, -EOVERFLOW if the domain would be too large,
  * -ENOMEM.
@@ -235,11 +243,12 @@ struct mmg_region *mmg_domain_add_region(struct mmg_domain *domain,
 					 unsigned long start,
 					 unsigned long length)
 {
+	unsigned long pages = domain->advised ? 0 : length >> PAGE_SHIFT;
 	struct mmg_region *region, *pos;
 	struct mmg_domain *other;
 	int err = 0;
 
-	if (domain->nr_pages + (length >> PAGE_SHIFT) > MMG_MAX_PAGES)
+	if (domain->nr_pages + pages > MMG_MAX_PAGES)
 		return ERR_PTR(-EOVERFLOW);
 	region = mmg_region_new(domain, mm, start, length);
 	if (!region)
@@ -247,7 +256,8 @@ struct mmg_region *mmg_domain_add_region(struct mmg_domain *domain,
 
 	mutex_lock(&mmg_domains_lock);
 	list_for_each_entry(other, &mmg_domains, node) {
-		if (READ_ONCE(other->closed))
+		if (READ_ONCE(other->closed) ||
+		    domain->advised != other->advised)
 			continue;
 		list_for_each_entry(pos, &other->regions, list)
 			if (pos->mm == mm && pos->start < region->end &&
@@ -257,7 +267,7 @@ struct mmg_region *mmg_domain_add_region(struct mmg_domain *domain,
 	if (!err) {
 		region->id = domain->next_id++;
 		list_add_tail(&region->list, &domain->regions);
-		domain->nr_pages += length >> PAGE_SHIFT;
+		domain->nr_pages += pages;
 	}
 	mutex_unlock(&mmg_domains_lock);
 
@@ -281,8 +291,58 @@ void mmg_domain_remove_region(struct mmg_region *region)
 	mutex_unlock(&mmg_domains_lock);
 	if (domain->turn == region)
 		domain->turn = NULL;
-	domain->nr_pages -= (region->end - region->start) >> PAGE_SHIFT;
+	if (!domain->advised)
+		domain->nr_pages -= (region->end - region->start) >> PAGE_SHIFT;
 	mmg_region_free(region);
+}
+
+/**
+ * mmg_domain_elsewhere - has a program registered a piece of advised memory
+ * @region: of an advised domain
+ * @start: first byte
+ * @stop: behind the last byte; out, at most where the answer changes
+ *
+ * Return: whether @start is in a region of a domain that is not advised.
+ */
+bool mmg_domain_elsewhere(const struct mmg_region *region, unsigned long start,
+			  unsigned long *stop)
+{
+	struct mmg_domain *domain;
+	struct mmg_region *pos;
+	bool elsewhere = false;
+
+	mutex_lock(&mmg_domains_lock);
+	list_for_each_entry(domain, &mmg_domains, node) {
+		if (domain->advised || READ_ONCE(domain->closed))
+			continue;
+		list_for_each_entry(pos, &domain->regions, list) {
+			if (pos->mm != region->mm || pos->end <= start ||
+			    pos->start >= *stop)
+				continue;
+			if (pos->start <= start) {
+				elsewhere = true;
+				*stop = min(*stop, pos->end);
+			} else {
+				*stop = pos->start;
+			}
+		}
+	}
+	mutex_unlock(&mmg_domains_lock);
+	return elsewhere;
+}
+
+/* Is it time to look for what the reverse map needs no longer? */
+static bool mmg_domain_prunes(struct mmg_domain *domain)
+{
+	unsigned int msecs =
+		READ_ONCE(mmg_tunables.stable_node_chains_prune_millisecs);
+
+	if (!domain->nr_detached ||
+	    time_before64(get_jiffies_64(),
+			  domain->pruned + msecs_to_jiffies(msecs)))
+		return false;
+	domain->pruned = get_jiffies_64();
+	return true;
 }
 
 /**
@@ -303,7 +363,7 @@ bool mmg_domain_tidy(struct mmg_domain *domain)
 	list_for_each_entry_safe(region, next, &domain->regions, list)
 		if (!atomic_read(&region->mm->mm_users))
 			mmg_domain_remove_region(region);
-	if (domain->closed || domain->nr_detached)
+	if (domain->closed || mmg_domain_prunes(domain))
 		mmg_shared_tidy(domain);
 	mmg_guard_tidy(domain);
 	if (!domain->closed || domain->nr_shared || domain->ended)
@@ -357,6 +417,32 @@ struct mmg_region *mmg_domain_region(struct mmg_domain *domain, u64 id)
 		if (region->id == id)
 			return region;
 	return NULL;
+}
+
+/**
+ * mmg_domain_figures - what the engine does to a process
+ * @mm: of the process
+ * @figures: in and out, what all domains do is added
+ */
+void mmg_domain_figures(struct mm_struct *mm, struct merge_figures *figures)
+{
+	struct mmg_domain *domain = NULL;
+	struct mmg_region *region;
+
+	while ((domain = mmg_domain_next(domain))) {
+		mmg_domain_lock(domain);
+		list_for_each_entry(region, &domain->regions, list) {
+			if (region->mm != mm)
+				continue;
+			figures->merging_pages += region->nr[MMG_SHARED] +
+						  region->nr[MMG_MAPPED];
+			figures->rmap_items +=
+				region->nr_chunks * MMG_CHUNK_PAGES -
+				region->nr[MMG_NONE];
+			figures->bytes += mmg_region_metadata(region);
+		}
+		mmg_domain_unlock(domain);
+	}
 }
 
 /**

@@ -319,10 +319,38 @@ static void mmg_test_heat(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1, entry.warm);
 }
 
+/* With the limits that the module is loaded with. */
+static void mmg_test_advisor(struct kunit *test)
+{
+	static const struct {
+		unsigned int pages;
+		u64 took, cpu;
+		unsigned int advice;
+	} cases[] = {
+		{ 1000, 200000, 1000, 1000 },	/* as wanted */
+		{ 1000, 400000, 1000, 1500 },	/* too slow */
+		{ 1000, 100000, 1000, 750 },	/* too fast */
+		{ 1000, 100000, 100000, 700 },	/* takes a whole processor */
+		{ 1000, 0, 0, 500 },
+		{ 100, 200000, 0, 500 },
+		{ 30000, 400000, 1000, 30000 },
+		{ UINT_MAX, U64_MAX, U64_MAX, 30000 },
+	};
+	unsigned int i;
+
+	for (i = 0; i < ARRAY_SIZE(cases); i++)
+		KUNIT_EXPECT_EQ_MSG(test, cases[i].advice,
+				    mmg_advisor_pages(cases[i].pages,
+						      cases[i].took,
+						      cases[i].cpu),
+				    "case %u", i);
+}
+
 static struct kunit_case mmg_policy_cases[] = {
 	KUNIT_CASE(mmg_test_heat),
 	KUNIT_CASE(mmg_test_range),
 	KUNIT_CASE(mmg_test_backoff),
+	KUNIT_CASE(mmg_test_advisor),
 	{}
 };
 

@@ -9,8 +9,8 @@
  * shared page, which the domain finds by hash as well. The entries of a shared
  * page's mappings are on its chain: that is its reverse map.
  *
- *	device, sysfs, scanner		interface: who asks
- *	domain, region, scan		policy: which pages, and what about them
+ *	device, sysfs, scanner, advisor	interface: who asks
+ *	domain, advice, region, scan	policy: which pages, and what about them
  *	merge, shared, rmap, index	mechanism: page tables, pages, reverse
  *					map, hash table
  *
@@ -252,6 +252,8 @@ struct mmg_index {
  * @first: id of the first entry on the chain, or MMG_NIL
  * @count: entries on the chain
  * @copies: being unmerged: swap-in makes copies
+ * @moved: migrated to another node, whose pages have other hashes if
+ *	merge_across_nodes is 0
  */
 struct mmg_shared {
 	struct merge_owner owner;
@@ -263,6 +265,7 @@ struct mmg_shared {
 	u32 first;
 	u32 count;
 	bool copies;
+	bool moved;
 };
 
 static_assert(sizeof(struct mmg_shared) == 64);
@@ -275,6 +278,7 @@ static_assert(sizeof(struct mmg_shared) == 64);
  * @unread: pages that were known to be as they were without reading them
  * @news: pages that were new or had changed, or are being left alone
  * @cpu_ns: CPU time that it took
+ * @waited: pages left alone because their sharing did not last
  * @skip: pages not eligible, by reason
  */
 struct mmg_pass {
@@ -284,6 +288,7 @@ struct mmg_pass {
 	u64 unread;
 	u64 news;
 	u64 cpu_ns;
+	u64 waited;
 	u64 skip[MMG_NR_SKIPS];
 };
 
@@ -293,6 +298,7 @@ struct mmg_pass {
  * @merged: pages made to map a shared page
  * @zeroed: pages made to map the zero page
  * @unread: pages that were not read, as they were known to be unchanged
+ * @waited: pages left alone because their sharing did not last
  * @skipped: pages not eligible
  * @refused: of those, pages that the guard did not let be merged
  * @unshared: shared pages found to have been written
@@ -303,6 +309,7 @@ struct mmg_totals {
 	u64 merged;
 	u64 zeroed;
 	u64 unread;
+	u64 waited;
 	u64 skipped;
 	u64 refused;
 	u64 unshared;
@@ -317,9 +324,9 @@ struct mmg_totals {
  * @start: first byte
  * @end: behind the last byte
  * @id: number of the region in its domain
- * @chunks: array of pointers, NULL where nothing was scanned yet
- * @nr_chunks: its length
- * @nr: pages in each state
+ * @chunks: chunk by address >> PMD_SHIFT, where there was something
+ * @nr_chunks: how many there are
+ * @nr: their entries in each state
  * @nr_changed: pages whose content changed between the last two reads, or
  *	that are left alone for a while
  * @nr_cold: pages that are write-protected so as not to be read again
@@ -338,7 +345,7 @@ struct mmg_region {
 	unsigned long start;
 	unsigned long end;
 	u64 id;
-	struct mmg_chunk **chunks;
+	struct xarray chunks;
 	unsigned long nr_chunks;
 	unsigned long nr[MMG_NR_STATES];
 	unsigned long nr_changed;
@@ -418,6 +425,9 @@ struct mmg_guard {
  *	one that its scan has found empty) and regions, and to unmerge
  * @lock: see the lock order above; taken by mmg_domain_lock()
  * @locked: when that was, see hold.c
+ * @advised: of memory that was offered by advice, without a file; its regions
+ *	span the address spaces of processes, see advice.c
+ * @idle: an advised domain that is not in charge yet, or not any more
  * @closed: the file is gone; lives on while there is a shared page
  * @ended: and now there is none; nothing is left but references to it
  * @key: of the hash
@@ -425,12 +435,13 @@ struct mmg_guard {
  * @shared: shared pages by hash
  * @shared_ids: all shared pages by number
  * @nr_shared: how many descriptions of shared pages there are
+ * @pruned: when an open domain was last tidied of them, in jiffies
  * @tidied: number of the shared page with which tidying goes on
  * @tidies: how often tidying has come round
  * @nr_detached: chunks without region
  * @regions: in the order they were added
  * @next_id: number of the next region
- * @nr_pages: pages in all regions
+ * @nr_pages: pages in all regions, 0 if advised
  * @nr_zero: of them, pages in state MMG_ZERO
  * @nr_huge: chunks that are huge pages
  * @guard: what may be merged
@@ -447,6 +458,8 @@ struct mmg_domain {
 	struct rw_semaphore busy;
 	struct mutex lock;
 	u64 locked;
+	bool advised;
+	bool idle;
 	bool closed;
 	bool ended;
 	u64 key;
@@ -454,6 +467,7 @@ struct mmg_domain {
 	struct rhltable shared;
 	struct xarray shared_ids;
 	unsigned long nr_shared;
+	u64 pruned;
 	unsigned long tidied;
 	unsigned int tidies;
 	unsigned long nr_detached;
@@ -482,7 +496,17 @@ struct mmg_tunables {
 	unsigned int huge_split_pages;
 	s64 unshare_limit;
 	int unshare_limit_percent;
+	unsigned int merge_across_nodes;
+	unsigned int smart_scan;
+	unsigned int stable_node_chains_prune_millisecs;
+	bool advisor;
+	unsigned int advisor_max_cpu;
+	unsigned int advisor_min_pages_to_scan;
+	unsigned int advisor_max_pages_to_scan;
+	unsigned int advisor_target_scan_time;
 };
+
+#define MMG_PAGES_TO_SCAN	1000
 
 extern struct mmg_tunables mmg_tunables;
 
@@ -521,7 +545,7 @@ static inline u64 mmg_hold_begin(void)
 /* domain.c */
 extern struct mutex mmg_domains_lock;
 extern struct list_head mmg_domains;
-struct mmg_domain *mmg_domain_new(void);
+struct mmg_domain *mmg_domain_new(bool advised);
 void mmg_domain_close(struct mmg_domain *domain);
 void mmg_domain_put(struct mmg_domain *domain);
 void mmg_domain_lock(struct mmg_domain *domain);
@@ -534,13 +558,26 @@ struct mmg_region *mmg_domain_add_region(struct mmg_domain *domain,
 					 unsigned long start,
 					 unsigned long length);
 void mmg_domain_remove_region(struct mmg_region *region);
+bool mmg_domain_elsewhere(const struct mmg_region *region, unsigned long start,
+			  unsigned long *stop);
 bool mmg_domain_tidy(struct mmg_domain *domain);
 void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 		      u64 unshared);
 struct mmg_region *mmg_domain_region(struct mmg_domain *domain, u64 id);
+void mmg_domain_figures(struct mm_struct *mm, struct merge_figures *figures);
 unsigned long mmg_domain_metadata(struct mmg_domain *domain);
 void mmg_totals_read(struct mmg_totals *totals);
 void mmg_totals_add_cpu(struct mmg_region *region, u64 ns);
+
+/* advice.c */
+int mmg_advice_sync(struct mmg_domain *domain);
+bool mmg_advice_pending(void);
+unsigned long mmg_next_table(struct vm_area_struct *vma, unsigned long addr,
+			     unsigned long end);
+unsigned long mmg_advice_next(struct mmg_region *region);
+void mmg_advice_round(struct mmg_domain *domain);
+bool mmg_advice_chosen(void);
+int mmg_advice_choose(bool memmerge);
 
 /* region.c */
 int mmg_range_check(u64 start, u64 length, unsigned long task_size);
@@ -549,6 +586,8 @@ struct mmg_region *mmg_region_new(struct mmg_domain *domain,
 				  unsigned long length);
 void mmg_region_free(struct mmg_region *region);
 void mmg_region_forget(struct mmg_region *region);
+void mmg_region_drop(struct mmg_region *region, unsigned long start,
+		     unsigned long end);
 void mmg_region_unmerged(struct mmg_region *region, unsigned long start,
 			 unsigned long end);
 void mmg_chunk_free(struct mmg_domain *domain, struct mmg_chunk *chunk);
@@ -600,7 +639,9 @@ int mmg_scan_range(struct mmg_batch *batch, struct mmg_region *region,
 		   struct mmg_pass *pass);
 
 /* merge.c */
-enum mmg_skip mmg_vma_skip(struct vm_area_struct *vma);
+enum mmg_skip mmg_vma_skip(const struct mmg_region *region,
+			   struct vm_area_struct *vma);
+u64 mmg_page_key(const struct mmg_domain *domain, struct page *page);
 int mmg_merge_shared(struct mmg_chunk *chunk, unsigned int slot,
 		     struct mmg_shared *shared);
 int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot);
@@ -626,6 +667,8 @@ struct folio *mmg_shared_get(struct mmg_shared *shared);
 struct folio *mmg_shared_lock(struct mmg_shared *shared);
 void mmg_shared_unlock(struct mmg_shared *shared, struct folio *folio);
 void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing);
+void mmg_shared_copies_count(struct mmg_domain *domain, u64 *contents,
+			     u64 *copies);
 void mmg_shared_tidy(struct mmg_domain *domain);
 int mmg_shared_start(void);
 void mmg_shared_stop(void);
@@ -684,7 +727,13 @@ int mmg_scanner_count(void);
 int mmg_scanner_set_count(unsigned int count);
 u64 mmg_scanner_rounds(void);
 void mmg_scanner_watch(void);
+int mmg_unmerge_domain(struct mmg_domain *domain);
 int mmg_unmerge_all(void);
+
+/* advisor.c */
+unsigned int mmg_advisor_pages(unsigned int pages, u64 took, u64 cpu);
+void mmg_advisor_begin(void);
+void mmg_advisor_round(void);
 
 /* sysfs.c */
 int mmg_sysfs_create(void);

@@ -35,6 +35,7 @@ static int __init memmerge_init(void)
 	if (err)
 		goto err_sysfs;
 
+	merge_figures_set(mmg_domain_figures);
 	return 0;
 
 err_sysfs:
@@ -55,6 +56,7 @@ err_hold:
  */
 static void __exit memmerge_exit(void)
 {
+	merge_figures_set(NULL);
 	mmg_device_unregister();
 	mmg_sysfs_remove();
 	mmg_scanner_stop();

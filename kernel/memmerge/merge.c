@@ -40,12 +40,17 @@ struct mmg_target {
 
 /**
  * mmg_vma_skip - why nothing in a mapping can be merged
+ * @region: for which domain
  * @vma: to look at
  *
  * Return: the reason, or MMG_NR_SKIPS if its pages can be merged.
  */
-enum mmg_skip mmg_vma_skip(struct vm_area_struct *vma)
+enum mmg_skip mmg_vma_skip(const struct mmg_region *region,
+			   struct vm_area_struct *vma)
 {
+	/* Not advised: to an advised domain it is not there. */
+	if (region->domain->advised && !(vma->vm_flags & VM_MERGEABLE))
+		return MMG_SKIP_ABSENT;
 	if (is_vm_hugetlb_page(vma))
 		return MMG_SKIP_HUGETLB;
 	if (vma->vm_flags & (VM_SHARED | VM_MAYSHARE))
@@ -60,6 +65,21 @@ enum mmg_skip mmg_vma_skip(struct vm_area_struct *vma)
 	if (!vma->anon_vma)
 		return vma->vm_file ? MMG_SKIP_FILE : MMG_SKIP_ABSENT;
 	return MMG_NR_SKIPS;
+}
+
+/**
+ * mmg_page_key - with what key to hash a page
+ * @domain: that it is in
+ * @page: the page
+ *
+ * Return: the domain's, or one for the page's node, if pages of different nodes
+ * shall not merge.
+ */
+u64 mmg_page_key(const struct mmg_domain *domain, struct page *page)
+{
+	if (READ_ONCE(mmg_tunables.merge_across_nodes))
+		return domain->key;
+	return domain->key + 1 + page_to_nid(page);
 }
 
 static void mmg_target_end(struct mmg_target *t)
@@ -110,7 +130,7 @@ static int mmg_target_begin(struct mmg_target *t, struct mmg_chunk *chunk,
 	t->vma = vma_lookup(t->mm, addr);
 	if (!t->vma)
 		goto out_mm;
-	skip = mmg_vma_skip(t->vma);
+	skip = mmg_vma_skip(chunk->region, t->vma);
 	if (skip != MMG_NR_SKIPS)
 		goto out_mm;
 
@@ -187,6 +207,12 @@ static bool mmg_same(struct page *a, struct page *b)
 	return same;
 }
 
+static bool mmg_node_same(struct page *page, const struct folio *folio)
+{
+	return READ_ONCE(mmg_tunables.merge_across_nodes) ||
+	       page_to_nid(page) == folio_nid(folio);
+}
+
 /**
  * mmg_merge_shared - make a page map a shared page, if it is equal
  * @chunk: of the page
@@ -217,6 +243,7 @@ int mmg_merge_shared(struct mmg_chunk *chunk, unsigned int slot,
 	if (!folio_trylock(folio))
 		goto out_target;
 	if (!mmg_folio_is(folio, shared) || folio_test_hwpoison(folio) ||
+	    !mmg_node_same(t.page, folio) ||
 	    !mmg_same(t.page, folio_page(folio, 0)))
 		goto out_lock;
 	if (!mmg_rmap_link(shared, chunk, slot, t.vma->anon_vma,
@@ -300,7 +327,7 @@ int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 		return err;
 
 	addr = kmap_local_page(t.page);
-	hash = mmg_hash(addr, shared->domain->key);
+	hash = mmg_hash(addr, mmg_page_key(shared->domain, t.page));
 	kunmap_local(addr);
 	if (hash != shared->hash) {
 		err = -1 - MMG_SKIP_BUSY;
@@ -343,14 +370,16 @@ out:
 /**
  * struct mmg_find - looks for the next page to unmerge
  * @domain: whose shared pages are wanted
+ * @zero: so are pages of zeroes put there by merging
  * @addr: out, of the page found
  */
 struct mmg_find {
 	struct mmg_domain *domain;
+	bool zero;
 	unsigned long addr;
 };
 
-static bool mmg_pte_merged(struct mmg_domain *domain,
+static bool mmg_pte_merged(const struct mmg_find *find,
 			   struct vm_area_struct *vma, unsigned long addr,
 			   pte_t pte)
 {
@@ -360,10 +389,10 @@ static bool mmg_pte_merged(struct mmg_domain *domain,
 	if (!pte_present(pte))
 		return false;
 	if (is_ksm_zero_pte(pte))
-		return true;
+		return find->zero;
 	page = vm_normal_page(vma, addr, pte);
 	shared = page ? mmg_page_shared(page) : NULL;
-	return shared && shared->domain == domain;
+	return shared && shared->domain == find->domain;
 }
 
 static int mmg_find_merged(pmd_t *pmd, unsigned long addr, unsigned long end,
@@ -379,8 +408,7 @@ static int mmg_find_merged(pmd_t *pmd, unsigned long addr, unsigned long end,
 	if (!start)
 		return 0;
 	for (ptep = start; addr < end; ptep++, addr += PAGE_SIZE) {
-		if (mmg_pte_merged(find->domain, walk->vma, addr,
-				   ptep_get(ptep))) {
+		if (mmg_pte_merged(find, walk->vma, addr, ptep_get(ptep))) {
 			find->addr = addr;
 			found = 1;
 			break;
@@ -397,11 +425,11 @@ static const struct mm_walk_ops mmg_find_ops = {
 };
 
 /* Give every merged page of [start, end) in @vma its own copy. */
-static int mmg_unmerge_vma(struct mmg_domain *domain,
+static int mmg_unmerge_vma(struct mmg_domain *domain, bool zero,
 			   struct vm_area_struct *vma, unsigned long start,
 			   unsigned long end, u64 *pages)
 {
-	struct mmg_find find = { .domain = domain };
+	struct mmg_find find = { .domain = domain, .zero = zero };
 	unsigned long last = 0;
 
 	while (walk_page_range_vma(vma, start, end, &mmg_find_ops, &find) > 0) {
@@ -428,7 +456,8 @@ static int mmg_unmerge_vma(struct mmg_domain *domain,
 /**
  * mmg_unmerge_range - give every merged page of a range its own copy
  * @region: of a domain whose shared pages are meant; pages that map the zero
- *	page are given their own in any case
+ *	page are given their own in any case, but by an advised domain only if
+ *	they can be its own
  * @start: first byte
  * @end: behind the last byte
  * @pages: in and out, pages that were given their own copy are added
@@ -441,6 +470,7 @@ static int mmg_unmerge_vma(struct mmg_domain *domain,
 int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
 		      unsigned long end, u64 *pages)
 {
+	struct mmg_domain *domain = region->domain;
 	struct mm_struct *mm = region->mm;
 	struct vm_area_struct *vma;
 	unsigned long pos = start;
@@ -453,21 +483,32 @@ int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
 		unsigned long stop = min(end, ALIGN_DOWN(pos, PMD_SIZE) +
 					 PMD_SIZE);
 		u64 locked;
+		bool zero = !domain->advised ||
+			    !mmg_domain_elsewhere(region, pos, &stop);
 
 		mmap_read_lock(mm);
 		locked = mmg_hold_begin();
 		vma = find_vma(mm, pos);
 		if (!vma || vma->vm_start >= end) {
 			pos = end;
+		} else if (is_vm_hugetlb_page(vma)) {
+			pos = vma->vm_end;
 		} else if (vma->vm_start >= stop) {
 			pos = vma->vm_start;
 		} else {
-			pos = max(pos, vma->vm_start);
-			stop = min(stop, vma->vm_end);
-			if (mmg_vma_skip(vma) != MMG_SKIP_HUGETLB)
-				err = mmg_unmerge_vma(region->domain, vma, pos,
+			unsigned long last = min(end, vma->vm_end);
+
+			pos = mmg_next_table(vma, max(pos, vma->vm_start),
+					     last);
+			stop = min(stop, last);
+			if (domain->advised &&
+			    !(vma->vm_flags & VM_MERGEABLE))
+				zero = false;
+			if (pos < stop) {
+				err = mmg_unmerge_vma(domain, zero, vma, pos,
 						      stop, pages);
-			pos = stop;
+				pos = stop;
+			}
 		}
 		mmap_read_unlock(mm);
 		mmg_hold_end(MMG_HOLD_MMAP, locked);

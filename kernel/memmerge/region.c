@@ -54,15 +54,7 @@ struct mmg_region *mmg_region_new(struct mmg_domain *domain,
 	region->start = start;
 	region->end = start + length;
 	region->cursor = start;
-	region->nr_chunks = ((region->end - 1) >> PMD_SHIFT) -
-			    (start >> PMD_SHIFT) + 1;
-	region->chunks = kvcalloc(region->nr_chunks, sizeof(*region->chunks),
-				  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!region->chunks) {
-		kfree(region);
-		return NULL;
-	}
-	region->nr[MMG_NONE] = length >> PAGE_SHIFT;
+	xa_init_flags(&region->chunks, XA_FLAGS_ACCOUNT);
 	mmgrab(mm);
 	region->mm = mm;
 	return region;
@@ -80,49 +72,124 @@ void mmg_chunk_free(struct mmg_domain *domain, struct mmg_chunk *chunk)
 	kfree(chunk);
 }
 
+/*
+ * A chunk leaves its region. One with entries on chains is left to the reverse
+ * map: the last entry that leaves its chain takes its chunk along.
+ */
+static void mmg_region_lose(struct mmg_region *region, struct mmg_chunk *chunk)
+{
+	struct mmg_domain *domain = region->domain;
+	unsigned int slot;
+
+	xa_erase(&region->chunks, chunk->start >> PMD_SHIFT);
+	mmg_huge_set(chunk, false);
+	for (slot = 0; slot < MMG_CHUNK_PAGES; slot++) {
+		struct mmg_entry *entry = &chunk->entries[slot];
+
+		region->nr[entry->state]--;
+		domain->nr_zero -= entry->state == MMG_ZERO;
+		region->nr_changed -= entry->changed;
+		mmg_region_set_cold(region, entry, false);
+		if (entry->state != MMG_INDEXED)
+			continue;
+		mmg_index_remove(&domain->index,
+				 (chunk->id << MMG_CHUNK_SHIFT) + slot);
+		entry->state = MMG_SEEN;
+	}
+	region->nr_chunks--;
+	if (chunk->chained) {
+		chunk->region = NULL;
+		domain->nr_detached++;
+	} else {
+		mmg_chunk_free(domain, chunk);
+	}
+}
+
 /**
  * mmg_region_forget - free what the engine remembers of the pages
  * @region: whose pages stay as they are
- *
- * Chunks with entries on chains are left to the reverse map: the last entry
- * that leaves its chain takes its chunk along.
  */
 void mmg_region_forget(struct mmg_region *region)
 {
-	struct mmg_domain *domain = region->domain;
+	struct mmg_chunk *chunk;
 	unsigned long i;
-	unsigned int slot;
 
-	for (i = 0; i < region->nr_chunks; i++) {
-		struct mmg_chunk *chunk = region->chunks[i];
-
-		if (!chunk)
-			continue;
-		region->chunks[i] = NULL;
-		mmg_huge_set(chunk, false);
-		if (!chunk->chained) {
-			mmg_chunk_free(domain, chunk);
-			continue;
-		}
-		for (slot = 0; slot < MMG_CHUNK_PAGES; slot++) {
-			struct mmg_entry *entry = &chunk->entries[slot];
-
-			if (entry->state != MMG_INDEXED)
-				continue;
-			mmg_index_remove(&domain->index,
-					 (chunk->id << MMG_CHUNK_SHIFT) + slot);
-			entry->state = MMG_SEEN;
-			entry->cold = false;
-		}
-		chunk->region = NULL;
-		domain->nr_detached++;
+	xa_for_each(&region->chunks, i, chunk) {
+		mmg_region_lose(region, chunk);
 		cond_resched();
 	}
-	domain->nr_zero -= region->nr[MMG_ZERO];
-	memset(region->nr, 0, sizeof(region->nr));
-	region->nr[MMG_NONE] = (region->end - region->start) >> PAGE_SHIFT;
-	region->nr_changed = 0;
-	region->nr_cold = 0;
+}
+
+/* Forget an entry of a page that is not, or no longer, to be merged. */
+static void mmg_region_drop_entry(struct mmg_region *region,
+				  struct mmg_chunk *chunk, unsigned int slot)
+{
+	struct mmg_entry *entry = &chunk->entries[slot];
+	enum mmg_state state = MMG_NONE;
+
+	if (mmg_entry_chained(entry)) {
+		if (mmg_rmap_leave(chunk, slot) == MMG_STAYS)
+			state = MMG_KEPT;
+	} else if (entry->state == MMG_INDEXED) {
+		mmg_index_remove(&region->domain->index,
+				 (chunk->id << MMG_CHUNK_SHIFT) + slot);
+	}
+	mmg_region_set(region, entry, state, false);
+}
+
+/**
+ * mmg_region_drop - free what the engine remembers of the pages of a range
+ * @region: whose pages stay as they are
+ * @start: first byte
+ * @end: behind the last byte
+ *
+ * As mmg_region_forget(), but what nothing is mapped at any more leaves its
+ * chain, and the chunks at both ends stay if they have pages outside of the
+ * range.
+ */
+void mmg_region_drop(struct mmg_region *region, unsigned long start,
+		     unsigned long end)
+{
+	struct mmg_chunk *chunk;
+	unsigned long i;
+
+	if (start >= end)
+		return;
+	xa_for_each_range(&region->chunks, i, chunk, start >> PMD_SHIFT,
+			  (end - 1) >> PMD_SHIFT) {
+		unsigned long addr = max(start, chunk->start);
+		unsigned long stop = min(end, chunk->start + PMD_SIZE);
+		bool whole = stop - addr == PMD_SIZE;
+
+		for (; addr < stop; addr += PAGE_SIZE) {
+			unsigned int slot = (addr - chunk->start) >> PAGE_SHIFT;
+
+			if (chunk->entries[slot].state == MMG_NONE)
+				continue;
+			mmg_region_drop_entry(region, chunk, slot);
+			cond_resched();
+		}
+		if (whole)
+			mmg_region_lose(region, chunk);
+	}
+}
+
+/* The same for an entry whose page has been given its own copy. */
+static void mmg_entry_unmerged(struct mmg_region *region,
+			       struct mmg_chunk *chunk, unsigned int slot)
+{
+	struct mmg_entry *entry = &chunk->entries[slot];
+	struct mmg_shared *shared;
+
+	if (mmg_entry_chained(entry) &&
+	    mmg_rmap_leave(chunk, slot) == MMG_STAYS) {
+		/* It may come back from the swap cache, as a copy. */
+		shared = mmg_shared_by_id(region->domain, entry->shared);
+		WRITE_ONCE(shared->copies, true);
+		mmg_region_set(region, entry, MMG_KEPT, false);
+	} else if (entry->state != MMG_INDEXED) {
+		mmg_region_set(region, entry, MMG_NONE, false);
+	}
 }
 
 /**
@@ -135,30 +202,18 @@ void mmg_region_unmerged(struct mmg_region *region, unsigned long start,
 			 unsigned long end)
 {
 	struct mmg_chunk *chunk;
-	struct mmg_entry *entry;
-	unsigned int slot;
+	unsigned long i;
 
-	for (; start < end; start += PAGE_SIZE) {
-		chunk = region->chunks[(start >> PMD_SHIFT) -
-				       (region->start >> PMD_SHIFT)];
-		if (!chunk) {
-			start = ALIGN_DOWN(start, PMD_SIZE) + PMD_SIZE -
-				PAGE_SIZE;
-			continue;
+	xa_for_each_range(&region->chunks, i, chunk, start >> PMD_SHIFT,
+			  (end - 1) >> PMD_SHIFT) {
+		unsigned long addr = max(start, chunk->start);
+		unsigned long stop = min(end, chunk->start + PMD_SIZE);
+
+		for (; addr < stop; addr += PAGE_SIZE) {
+			mmg_entry_unmerged(region, chunk,
+					   (addr - chunk->start) >> PAGE_SHIFT);
+			cond_resched();
 		}
-		slot = (start - chunk->start) >> PAGE_SHIFT;
-		entry = &chunk->entries[slot];
-		if (mmg_entry_chained(entry) &&
-		    mmg_rmap_leave(chunk, slot) == MMG_STAYS) {
-			/* It may come back from the swap cache, as a copy. */
-			WRITE_ONCE(mmg_shared_by_id(region->domain,
-						    entry->shared)->copies,
-				   true);
-			mmg_region_set(region, entry, MMG_KEPT, false);
-		} else if (entry->state != MMG_INDEXED) {
-			mmg_region_set(region, entry, MMG_NONE, false);
-		}
-		cond_resched();
 	}
 }
 
@@ -169,7 +224,7 @@ void mmg_region_unmerged(struct mmg_region *region, unsigned long start,
 void mmg_region_free(struct mmg_region *region)
 {
 	mmg_region_forget(region);
-	kvfree(region->chunks);
+	xa_destroy(&region->chunks);
 	mmdrop(region->mm);
 	kfree(region);
 }
@@ -184,8 +239,8 @@ void mmg_region_free(struct mmg_region *region)
 struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 				   unsigned long addr)
 {
-	unsigned long i = (addr >> PMD_SHIFT) - (region->start >> PMD_SHIFT);
-	struct mmg_chunk *chunk = region->chunks[i];
+	unsigned long i = addr >> PMD_SHIFT;
+	struct mmg_chunk *chunk = xa_load(&region->chunks, i);
 
 	if (chunk)
 		return chunk;
@@ -201,10 +256,16 @@ struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 		goto err_chunk;
 	if (mmg_index_add_chunk(&region->domain->index, chunk))
 		goto err_entries;
+	if (xa_is_err(xa_store(&region->chunks, i, chunk,
+			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN)))
+		goto err_index;
 
-	region->chunks[i] = chunk;
+	region->nr_chunks++;
+	region->nr[MMG_NONE] += MMG_CHUNK_PAGES;
 	return chunk;
 
+err_index:
+	mmg_index_remove_chunk(&region->domain->index, chunk);
 err_entries:
 	kvfree(chunk->entries);
 err_chunk:
@@ -225,9 +286,7 @@ void mmg_region_trim(struct mmg_region *region, struct mmg_chunk *chunk)
 		if (chunk->entries[slot].state != MMG_NONE ||
 		    chunk->entries[slot].changed)
 			return;
-	region->chunks[(chunk->start >> PMD_SHIFT) -
-		       (region->start >> PMD_SHIFT)] = NULL;
-	mmg_chunk_free(region->domain, chunk);
+	mmg_region_lose(region, chunk);
 }
 
 /**
@@ -289,12 +348,9 @@ void mmg_region_pass(struct mmg_region *region, const struct mmg_pass *pass)
  */
 unsigned long mmg_region_metadata(const struct mmg_region *region)
 {
-	unsigned long bytes = sizeof(*region) +
-			      region->nr_chunks * sizeof(*region->chunks);
-	unsigned long i;
+	/* What the array takes depends on how far apart they are; at least: */
+	unsigned long nodes = DIV_ROUND_UP(region->nr_chunks, XA_CHUNK_SIZE);
 
-	for (i = 0; i < region->nr_chunks; i++)
-		if (region->chunks[i])
-			bytes += MMG_CHUNK_BYTES;
-	return bytes;
+	return sizeof(*region) + region->nr_chunks * MMG_CHUNK_BYTES +
+	       nodes * sizeof(struct xa_node);
 }

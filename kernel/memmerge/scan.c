@@ -356,7 +356,7 @@ static void mmg_see(struct mmg_chunk_scan *scan, unsigned long start,
 			stop = min(end, vma->vm_start);
 		} else if (vma) {
 			stop = min(end, vma->vm_end);
-			skip = mmg_vma_skip(vma);
+			skip = mmg_vma_skip(scan->region, vma);
 		}
 		if (skip == MMG_NR_SKIPS)
 			walk_page_range_vma(vma, start, stop, &mmg_see_ops,
@@ -384,7 +384,7 @@ static void mmg_read_ahead(const struct mmg_batch *batch, unsigned int slot,
 static void mmg_read(struct mmg_chunk_scan *scan, unsigned int first,
 		     unsigned int end)
 {
-	u64 key = scan->region->domain->key;
+	const struct mmg_domain *domain = scan->region->domain;
 	struct mmg_batch *batch = scan->batch;
 	unsigned int slot;
 
@@ -398,7 +398,8 @@ static void mmg_read(struct mmg_chunk_scan *scan, unsigned int first,
 		addr = kmap_local_page(page);
 		batch->zero[slot] = scan->zero_pages &&
 				    !memchr_inv(addr, 0, PAGE_SIZE);
-		batch->hash[slot] = batch->zero[slot] ? 0 : mmg_hash(addr, key);
+		batch->hash[slot] = batch->zero[slot] ? 0 :
+				    mmg_hash(addr, mmg_page_key(domain, page));
 		kunmap_local(addr);
 		put_page(page);
 		cond_resched();
@@ -665,6 +666,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 
 	if (scan->patient && entry->wait) {
 		entry->wait--;
+		scan->done.waited++;
 		mmg_scan_set(scan, slot, MMG_SEEN, true);
 		return;
 	}
@@ -884,6 +886,7 @@ void mmg_pass_add(struct mmg_pass *sum, const struct mmg_pass *pass)
 	sum->zeroed += pass->zeroed;
 	sum->unread += pass->unread;
 	sum->news += pass->news;
+	sum->waited += pass->waited;
 	sum->cpu_ns += pass->cpu_ns;
 	for (i = 0; i < MMG_NR_SKIPS; i++)
 		sum->skip[i] += pass->skip[i];

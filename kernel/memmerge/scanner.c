@@ -7,6 +7,7 @@
 #include <linux/kthread.h>
 #include <linux/module.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/swap.h>
 #include <linux/workqueue.h>
 
@@ -26,7 +27,7 @@
 
 struct mmg_tunables mmg_tunables = {
 	.run = 0,
-	.pages_to_scan = 1000,
+	.pages_to_scan = MMG_PAGES_TO_SCAN,
 	.sleep_millisecs = 20,
 	.use_zero_pages = 1,
 	.max_page_sharing = 256,
@@ -35,6 +36,13 @@ struct mmg_tunables mmg_tunables = {
 	.unshare_limit_percent = -1,
 	.cpu_limit_percent = 0,
 	.max_idle_millisecs = 1000,
+	.merge_across_nodes = 1,
+	.smart_scan = 1,
+	.stable_node_chains_prune_millisecs = 2000,
+	.advisor_max_cpu = 70,
+	.advisor_min_pages_to_scan = 500,
+	.advisor_max_pages_to_scan = 30000,
+	.advisor_target_scan_time = 200,
 };
 
 /**
@@ -115,6 +123,25 @@ static bool mmg_scanner_runs(void)
 	return READ_ONCE(mmg_tunables.run) == 1 && !list_empty(&mmg_domains);
 }
 
+/* All pieces of a region have been taken; have all been scanned? */
+static void mmg_region_complete(struct mmg_region *region)
+{
+	if (region->pending || region->cursor != region->end)
+		return;
+	region->cursor = region->start;
+	region->round = READ_ONCE(mmg_round);
+	mmg_region_pass(region, &region->running);
+	memset(&region->running, 0, sizeof(region->running));
+}
+
+/* Where the piece at the cursor ends; an advised region may have no more. */
+static unsigned long mmg_piece_stop(struct mmg_region *region)
+{
+	if (!region->domain->advised)
+		return ALIGN_DOWN(region->cursor, PMD_SIZE) + PMD_SIZE;
+	return mmg_advice_next(region);
+}
+
 /*
  * Take the next piece of a domain, whose lock is held, at most @pages of it.
  * Scanners begin a round at the first region; no piece is taken twice.
@@ -124,6 +151,7 @@ static bool mmg_piece_next(struct mmg_domain *domain, unsigned long pages,
 {
 	const unsigned long round = READ_ONCE(mmg_round);
 	struct mmg_region *region = domain->turn;
+	unsigned long stop;
 
 	if (!region || domain->turn_round != round)
 		region = list_first_entry(&domain->regions, struct mmg_region,
@@ -131,16 +159,20 @@ static bool mmg_piece_next(struct mmg_domain *domain, unsigned long pages,
 	domain->turn_round = round;
 	list_for_each_entry_from(region, &domain->regions, list) {
 		domain->turn = region;
-		if (region->round != round && region->cursor < region->end)
+		if (region->round == round || region->cursor == region->end)
+			continue;
+		stop = mmg_piece_stop(region);
+		if (region->cursor < region->end)
 			break;
+		mmg_region_complete(region);
 	}
 	if (list_entry_is_head(region, &domain->regions, list))
 		return false;
 
 	piece->region = region;
 	piece->start = region->cursor;
-	piece->end = min3(ALIGN_DOWN(piece->start, PMD_SIZE) + PMD_SIZE,
-			  region->end, piece->start + (pages << PAGE_SHIFT));
+	piece->end = min3(stop, region->end,
+			  piece->start + (pages << PAGE_SHIFT));
 	region->cursor = piece->end;
 	region->pending++;
 	return true;
@@ -159,12 +191,8 @@ static void mmg_piece_done(struct mmg_piece *piece, int err,
 	/* Without memory the next round sees it again. */
 	if (err == -ESRCH)
 		region->cursor = region->end;	/* mmg_domain_tidy() ends it */
-	if (--region->pending || region->cursor != region->end)
-		return;
-	region->cursor = region->start;
-	region->round = READ_ONCE(mmg_round);
-	mmg_region_pass(region, &region->running);
-	memset(&region->running, 0, sizeof(region->running));
+	region->pending--;
+	mmg_region_complete(region);
 }
 
 /* Scan a piece of a domain. Returns pages looked at, 0 if none is left. */
@@ -179,11 +207,13 @@ static unsigned long mmg_scan_piece(struct mmg_domain *domain,
 
 	down_read(&domain->busy);
 	mmg_domain_lock(domain);
-	found = !domain->closed && mmg_piece_next(domain, pages, &piece);
+	found = !domain->closed && !domain->idle &&
+		mmg_piece_next(domain, pages, &piece);
 	mmg_domain_unlock(domain);
 	if (found) {
 		err = mmg_scan_range(batch, piece.region, piece.start,
-				     piece.end, true, &pass);
+				     piece.end,
+				     READ_ONCE(mmg_tunables.smart_scan), &pass);
 		mmg_domain_lock(domain);
 		mmg_piece_done(&piece, err, &pass);
 		mmg_domain_unlock(domain);
@@ -234,6 +264,21 @@ static void mmg_round_plan(void)
 }
 
 /*
+ * Look at what is advised: at the beginning of a round, and when there was
+ * nothing to scan.
+ */
+static void mmg_scan_advice(bool round)
+{
+	struct mmg_domain *domain = NULL;
+
+	while ((domain = mmg_domain_next(domain)))
+		if (domain->advised &&
+		    (round || (mmg_advice_pending() &&
+			       list_empty(&domain->regions))))
+			mmg_advice_round(domain);
+}
+
+/*
  * If all domains are completed, begin the next round. Scanners may come to
  * this at the same time, and one of them does it.
  */
@@ -245,7 +290,8 @@ static void mmg_round_end(void)
 
 	while ((domain = mmg_domain_next(domain))) {
 		mmg_domain_lock(domain);
-		if (!domain->closed && !list_empty(&domain->regions)) {
+		if (!domain->closed && !domain->idle &&
+		    !list_empty(&domain->regions)) {
 			any = true;
 			if (!mmg_domain_completed(domain, round))
 				complete = false;
@@ -255,6 +301,8 @@ static void mmg_round_end(void)
 	if (!any || !complete || cmpxchg(&mmg_round, round, round + 1) != round)
 		return;
 
+	mmg_scan_advice(true);
+	mmg_advisor_round();
 	/* Their references to a page would look like pins. */
 	lru_add_drain_all();
 	mmg_round_plan();
@@ -272,6 +320,7 @@ static bool mmg_scan_batch(struct mmg_batch *batch)
 	struct mmg_domain *domain = NULL;
 	bool any = false;
 
+	mmg_scan_advice(false);
 	/* The budget alone says how fast. */
 	if (READ_ONCE(mmg_tunables.cpu_limit_percent))
 		left = UINT_MAX;
@@ -336,6 +385,7 @@ static int mmg_scanner(void *arg)
 		} else {
 			wait_event_freezable(mmg_wait, mmg_scanner_runs() ||
 					     kthread_should_stop());
+			mmg_advisor_begin();
 		}
 	}
 	return 0;
@@ -377,6 +427,43 @@ u64 mmg_scanner_rounds(void)
 }
 
 /**
+ * mmg_unmerge_domain - give every merged page of a domain its own copy
+ * @domain: with a reference
+ *
+ * Processes that fork meanwhile hand merged pages down to their children, so
+ * for an advised domain it is not done before nobody is new.
+ *
+ * Return: 0; -ENOMEM or -EINTR when it stopped half-way.
+ */
+int mmg_unmerge_domain(struct mmg_domain *domain)
+{
+	struct mmg_region *region;
+	bool advised;
+	u64 pages = 0;
+	int err;
+
+	do {
+		err = 0;
+		mmg_domain_lock_alone(domain);
+		advised = domain->advised && !domain->closed;
+		if (advised)
+			err = mmg_advice_sync(domain);
+		list_for_each_entry(region, &domain->regions, list) {
+			if (err)
+				break;
+			err = mmg_unmerge_range(region, region->start,
+						region->end, &pages);
+			if (!err)
+				mmg_region_forget(region);
+		}
+		mmg_domain_unlock_alone(domain);
+		if (!err && fatal_signal_pending(current))
+			err = -EINTR;
+	} while (!err && advised && mmg_advice_pending());
+	return err;
+}
+
+/**
  * mmg_unmerge_all - give every merged page its own copy, in all domains
  *
  * Return: 0; -ENOMEM or -EINTR when it stopped half-way.
@@ -384,21 +471,10 @@ u64 mmg_scanner_rounds(void)
 int mmg_unmerge_all(void)
 {
 	struct mmg_domain *domain = NULL;
-	struct mmg_region *region;
 	int err = 0;
 
 	while ((domain = mmg_domain_next(domain))) {
-		u64 pages = 0;
-
-		mmg_domain_lock_alone(domain);
-		list_for_each_entry(region, &domain->regions, list) {
-			err = mmg_unmerge_range(region, region->start,
-						region->end, &pages);
-			if (err)
-				break;
-			mmg_region_forget(region);
-		}
-		mmg_domain_unlock_alone(domain);
+		err = mmg_unmerge_domain(domain);
 		if (err) {
 			mmg_domain_put(domain);
 			break;

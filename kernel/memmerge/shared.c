@@ -46,6 +46,8 @@ static void mmg_shared_migrate(struct merge_owner *owner,
 	struct mmg_shared *shared = container_of(owner, struct mmg_shared,
 						 owner);
 
+	if (folio_nid(newfolio) != folio_nid(shared->folio))
+		WRITE_ONCE(shared->moved, true);
 	WRITE_ONCE(shared->folio, newfolio);
 }
 
@@ -55,11 +57,21 @@ static bool mmg_shared_copies(const struct merge_owner *owner)
 				      owner)->copies);
 }
 
-static const struct merge_owner_ops mmg_owner_ops = {
-	.name = "memmerge",
-	.next_place = mmg_rmap_next_place,
-	.migrate = mmg_shared_migrate,
-	.copies = mmg_shared_copies,
+/* Indexed by whether the domain is advised. */
+static const struct merge_owner_ops mmg_owner_ops[] = {
+	{
+		.name = "memmerge",
+		.next_place = mmg_rmap_next_place,
+		.migrate = mmg_shared_migrate,
+		.copies = mmg_shared_copies,
+	},
+	{
+		.name = "memmerge on advice",
+		.next_place = mmg_rmap_next_place,
+		.migrate = mmg_shared_migrate,
+		.copies = mmg_shared_copies,
+		.advised = true,
+	},
 };
 
 /**
@@ -194,6 +206,7 @@ void mmg_shared_unlock(struct mmg_shared *shared, struct folio *folio)
 struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash)
 {
 	const unsigned int limit = READ_ONCE(mmg_tunables.max_page_sharing);
+	const bool across = READ_ONCE(mmg_tunables.merge_across_nodes);
 	struct mmg_shared *shared, *found, *gone;
 	struct rhlist_head *list, *pos;
 	unsigned int tries;
@@ -213,7 +226,8 @@ struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash)
 				gone = shared;
 			else if (shared->count < limit &&
 				 folio_mapcount(folio) < limit &&
-				 !folio_test_hwpoison(folio))
+				 !folio_test_hwpoison(folio) &&
+				 (across || !READ_ONCE(shared->moved)))
 				found = shared;
 			if (gone || found || !--tries)
 				break;
@@ -240,7 +254,7 @@ struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash)
 
 	if (!shared)
 		return NULL;
-	shared->owner.ops = &mmg_owner_ops;
+	shared->owner.ops = &mmg_owner_ops[domain->advised];
 	shared->hash = hash;
 	shared->domain = domain;
 	shared->first = MMG_NIL;
@@ -314,7 +328,8 @@ struct mmg_shared *mmg_page_shared(struct page *page)
 {
 	struct merge_owner *owner = folio_merge_owner(page_folio(page));
 
-	if (!owner || owner->ops != &mmg_owner_ops)
+	if (!owner || (owner->ops != &mmg_owner_ops[false] &&
+		       owner->ops != &mmg_owner_ops[true]))
 		return NULL;
 	return container_of(owner, struct mmg_shared, owner);
 }
@@ -371,6 +386,38 @@ void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing)
 		cond_resched();
 	}
 	mmg_guard_counted(domain, *sharing);
+}
+
+/**
+ * mmg_shared_copies_count - count contents of which there are several copies
+ * @domain: to count in
+ * @contents: out, how many
+ * @copies: out, the shared pages that have them
+ */
+void mmg_shared_copies_count(struct mmg_domain *domain, u64 *contents,
+			     u64 *copies)
+{
+	struct mmg_shared *pos;
+	u64 shared, sharing;
+	unsigned long id;
+
+	/* Forget those that are gone. */
+	mmg_shared_count(domain, &shared, &sharing);
+	*contents = 0;
+	*copies = 0;
+	xa_for_each(&domain->shared_ids, id, pos) {
+		struct rhlist_head *list;
+
+		rcu_read_lock();
+		list = rhltable_lookup(&domain->shared, &pos->hash,
+				       mmg_shared_params);
+		if (list && rcu_access_pointer(list->next)) {
+			++*copies;
+			*contents += list == &pos->link;
+		}
+		rcu_read_unlock();
+		cond_resched();
+	}
 }
 
 static void mmg_shared_tidy_one(struct mmg_shared *shared)
