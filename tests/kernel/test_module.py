@@ -15,6 +15,7 @@ pytestmark = pytest.mark.kernel
 
 PROGRAMS = (
     "abi_test",
+    "advice_test",
     "merge_test",
     "mm_test",
     "race_test",
