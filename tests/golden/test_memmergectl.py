@@ -97,7 +97,6 @@ def test_domains(request: pytest.FixtureRequest) -> None:
 
 def test_engine(host: Host, request: pytest.FixtureRequest) -> None:
     """Which engine it is, and which it was before another was chosen."""
-    host.write("engine", "[ksm] memmerge")
     shown = text.engine(tune.engine(Module(host.root), None))
     chosen = text.engine({"engine": "memmerge", "old": "ksm", "choices": ["ksm", "memmerge"]})
     golden("engine", f"{shown}\n{chosen}", request)

@@ -66,7 +66,7 @@ def tune(said: Said) -> None:
         file.name: [taken(file.name, value) for value in (file.low - 1, file.low, file.high, file.high + 1)]
         + [taken(file.name, file.default)]
         for file in FILES.values()
-        if isinstance(file.default, int) and file.name != "run"
+        if isinstance(file.default, int) and file.name != "run" and (SYSFS / file.name).exists()
     }
     said["set"] = ctl("set", "--json", "pages_to_scan=4096", "sleep_millisecs=1")
     said["bad set"] = ctl("set", "pages_to_scan=1", "max_page_sharing=1")

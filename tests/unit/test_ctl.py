@@ -86,7 +86,7 @@ def test_status_as_json(run: Run) -> None:
     assert (ended, err) == (0, "")
     assert json.loads(out) == {
         "module": {"loaded": True, "version": None, "srcversion": "40243E9D72D8595814953A3"},
-        "engine": None,
+        "engine": "ksm",
         "scanner": {"run": 1, "state": "running", "thread": 27},
         "domains": 1,
         "regions": 2,
@@ -144,15 +144,21 @@ def test_missing_files_are_null(host: Host, run: Run) -> None:
     assert state["unsharing"]["covered"] is None
 
 
+def test_a_supply_that_the_module_does_not_state_is_reckoned(host: Host, module: Module) -> None:
+    """Memory that is available, and free swap."""
+    host.remove("unshare_supply")
+    assert status.unsharing(module)["supply_bytes"] == (441676 + 262140) * 1024
+
+
 def test_show_as_json(host: Host, run: Run) -> None:
     """Values, and what may be written."""
-    host.write("engine", "[ksm] memmerge")
     ended, out, _ = run("show", "--json")
     shown = json.loads(out)
     assert ended == 0
     assert {name: each["value"] for name, each in shown.items()} == {
-        **{name: int(text) for name, text in COUNTERS.items()},
+        **{name: int(text) for name, text in COUNTERS.items() if "[" not in text},
         "engine": "ksm",
+        "advisor_mode": "none",
     }
     assert shown["use_zero_pages"] == {
         "value": 1,
@@ -165,6 +171,7 @@ def test_show_as_json(host: Host, run: Run) -> None:
     assert shown["run"]["allowed"] == "0, 1 or 2"
     assert shown["max_page_sharing"]["allowed"] == "2 to 2147483647"
     assert shown["engine"]["allowed"] == "ksm memmerge"
+    assert shown["unshare_limit_percent"]["allowed"] == "-1 to 10000"
     assert shown["pages_shared"]["allowed"] is None
 
 
@@ -266,7 +273,6 @@ def test_set_says_old_and_new(host: Host, run: Run) -> None:
 )
 def test_one_bad_assignment_changes_nothing(host: Host, run: Run, word: str, complaint: str) -> None:
     """All are looked at before the first is written."""
-    host.write("engine", "[ksm] memmerge")
     before = host.values()
     good = "sleep_millisecs=1" if "sleep" not in word else "run=0"
     ended, out, err = run("set", good, word)
@@ -618,7 +624,6 @@ def test_every_reason_is_in_the_runbook() -> None:
 
 def test_engine_is_shown_and_chosen(host: Host, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file has brackets around the chosen one; what is written is the bare word."""
-    host.write("engine", "[ksm] memmerge")
     assert json.loads(run("engine", "--json")[1]) == {"engine": "ksm", "choices": ["ksm", "memmerge"]}
     write = Module.write
 
@@ -634,12 +639,12 @@ def test_engine_is_shown_and_chosen(host: Host, run: Run, monkeypatch: pytest.Mo
 
 def test_engine_that_there_is_not(host: Host, run: Run) -> None:
     """The choice is the module's."""
-    host.write("engine", "[ksm] memmerge")
     assert "engine cannot be 'uksm'; allowed: ksm memmerge" in run("engine", "uksm")[2]
 
 
-def test_a_module_without_the_choice_says_so(run: Run) -> None:
+def test_a_module_without_the_choice_says_so(host: Host, run: Run) -> None:
     """An older module serves those who open its device, and nobody else."""
+    host.remove("engine")
     ended, _, err = run("engine", "memmerge")
     assert ended == 1
     assert "has no file 'engine': madvise() and prctl() reach KSM alone" in err

@@ -117,7 +117,12 @@ def test_completion_of_files(host: Host) -> None:
     for name in FILES:
         (host.engine / name).chmod(0o644 if FILES[name].writable else 0o444)
     assert set(complete(host, "show", "")) == {*FILES, "shiny_new"}
-    assert complete(host, "show", "run", "unsh") == ["unshare_demand"]
+    assert complete(host, "show", "run", "unsh") == [
+        "unshare_demand",
+        "unshare_limit",
+        "unshare_limit_percent",
+        "unshare_supply",
+    ]
     assert set(complete(host, "set", "")) == {
         f"{n}=" for n in (*FILES, "shiny_new") if n not in FILES or FILES[n].writable
     }
@@ -126,7 +131,6 @@ def test_completion_of_files(host: Host) -> None:
 
 def test_completion_of_values(host: Host) -> None:
     """What a file may be, or what it is."""
-    host.write("engine", "[ksm] memmerge")
     assert complete(host, "set", "run", "=") == ["0", "1", "2"]
     assert complete(host, "set", "pages_to_scan", "=") == ["1000"]
     assert complete(host, "set", "pages_to_scan", "=", "1") == ["1000"]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 UINT_MAX = 2**32 - 1
 INT_MAX = 2**31 - 1
+S64_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,42 @@ _ALL = (
         2,
         INT_MAX,
     ),
+    File("engine", "", "who merges what madvise() and prctl() offer", "ksm", words=("ksm", "memmerge")),
+    File(
+        "huge_split_pages",
+        "pages",
+        "how many would have to merge for a huge page to be split; 0: none is",
+        64,
+        high=512,
+    ),
+    File("smart_scan", "", "1: a page whose sharing did not last is left alone for some passes", 1, high=1),
+    File("merge_across_nodes", "", "1: pages of all NUMA nodes merge, 0: of one node each", 1, high=1),
+    File(
+        "stable_node_chains_prune_millisecs",
+        "ms",
+        "least time between two looks for what the reverse maps need no longer",
+        2000,
+    ),
+    File(
+        "advisor_mode",
+        "",
+        "scan-time: pages_to_scan is set after each pass",
+        "none",
+        words=("none", "scan-time"),
+    ),
+    File("advisor_target_scan_time", "s", "how long a pass should take then", 200, 1),
+    File("advisor_max_cpu", "%", "of one processor, which the advisor lets the scanner use", 70, 1, 100),
+    File("advisor_min_pages_to_scan", "pages", "least that the advisor sets", 500, 1),
+    File("advisor_max_pages_to_scan", "pages", "most that the advisor sets", 30000, 1),
+    File(
+        "unshare_limit",
+        "bytes",
+        "what unsharing may take for more to be merged; -1: no limit",
+        -1,
+        -1,
+        S64_MAX,
+    ),
+    File("unshare_limit_percent", "%", "the same, of what the host could give; -1: no limit", -1, -1, 10000),
     File("pages_shared", "pages", "merged pages in use"),
     File("pages_sharing", "pages", "further mappings of merged pages: what is saved"),
     File("pages_mapped_zero", "pages", "pages that map the kernel's zero page: saved as well"),
@@ -85,12 +122,20 @@ _ALL = (
     File("pages_unread", "pages", "pages of those known to be unchanged without being read"),
     File("pages_merged", "pages", "pages made to map a merged page since then"),
     File("pages_zeroed", "pages", "pages made to map the zero page since then"),
-    File("pages_skipped", "pages", "pages that could not be merged, since then"),
+    File("pages_ineligible", "pages", "how often a page could not be merged, since then"),
+    File("pages_refused", "pages", "of these, because of a limit of what unsharing may take"),
+    File("pages_skipped", "pages", "how often smart_scan has left a page alone, since then"),
     File("pages_unshared_total", "pages", "merged pages found written, since then"),
+    File("huge_split", "pages", "huge pages split to merge parts of them, since then"),
+    File("stable_node_chains", "contents", "those of which there is more than one merged page"),
+    File("stable_node_dups", "pages", "merged pages that have these contents"),
+    File("ksm_zero_pages", "pages", "mappings of the zero page by merging, those of KSM included"),
+    File("general_profit", "bytes", "what is saved, less the engine's own memory"),
     File("full_scans", "passes", "complete passes of the scanner over all domains"),
     File("domains", "domains", "domains in existence"),
     File("regions", "regions", "regions registered in them"),
     File("unshare_demand", "bytes", "what unsharing everything would take"),
+    File("unshare_supply", "bytes", "what the host could give for that: memory and swap"),
     File("metadata_bytes", "bytes", "the engine's own memory"),
     File("scan_cpu_ns", "ns", "CPU time of all scanning since the module was loaded"),
     File("scanner_pid", "", "thread id of the first scanner, 0 when it does not exist"),
