@@ -69,14 +69,25 @@ static const struct {
 	{ "scanners", 1, 64, false },
 	{ "cpu_limit_percent", 0, 6400, false },
 	{ "max_idle_millisecs", 0, UINT_MAX, false },
-	{ "domain_lock_max_ns", 0, 0, true },
-	{ "page_table_lock_max_ns", 0, 0, true },
 	{ "huge_split_pages", 0, 512, false },
+	{ "smart_scan", 0, 1, false },
+	{ "stable_node_chains_prune_millisecs", 0, UINT_MAX, false },
+	{ "advisor_max_cpu", 1, 100, false },
+	{ "advisor_min_pages_to_scan", 1, UINT_MAX, false },
+	{ "advisor_max_pages_to_scan", 1, UINT_MAX, false },
+	{ "advisor_target_scan_time", 1, UINT_MAX, false },
 	{ "unshare_limit", -1, LLONG_MAX, false },
 	{ "unshare_limit_percent", -1, 10000, false },
+	{ "domain_lock_max_ns", 0, 0, true },
+	{ "page_table_lock_max_ns", 0, 0, true },
 };
 
 #define TUNABLES (sizeof(tunables) / sizeof(tunables[0]))
+
+/* Files that take a word, and no number. */
+static const char *const choices[] = { "engine", "advisor_mode" };
+
+#define CHOICES (sizeof(choices) / sizeof(choices[0]))
 
 static struct {
 	uint64_t seed;
@@ -441,26 +452,27 @@ static void *fuzz_thread(void *arg)
 
 /* ---- sysfs ---- */
 
-/* What kstrtouint(), or kstrtos64() if it may be negative, takes in decimal. */
+/* What kstrtouint(), or kstrtoint() and kstrtos64(), take for a number. */
 static bool number(const char *text, size_t length, bool negative,
 		   long long *value)
 {
-	bool minus = negative && length && text[0] == '-';
 	size_t i = 0, first;
+	bool minus;
 
 	/* The kernel sees it up to the first zero byte. */
 	length = strnlen(text, length);
-	if (i < length && (text[i] == '+' || minus))
+	minus = negative && length && text[0] == '-';
+	if (minus || (length && text[0] == '+'))
 		i++;
 	*value = 0;
 	for (first = i; i < length && text[i] >= '0' && text[i] <= '9'; i++)
 		if (__builtin_mul_overflow(*value, 10, value) ||
 		    __builtin_add_overflow(*value, text[i] - '0', value))
 			return false;
-	if (minus)
-		*value = -*value;
 	if (i == first)
 		return false;
+	if (minus)
+		*value = -*value;
 	return i == length || (i == length - 1 && text[i] == '\n');
 }
 
@@ -488,10 +500,11 @@ static size_t any_text(struct rng *rng, unsigned int tunable, char *text,
 				sizeof(texts) / sizeof(texts[0]))]);
 	case 2:
 		return snprintf(text, room, "%llu\n",
-				tunables[tunable].max + 1ULL - rng_below(rng, 3));
+				(unsigned long long)tunables[tunable].max +
+				1 - rng_below(rng, 3));
 	default:
-		return snprintf(text, room, "%lld", tunables[tunable].min +
-				(long long)rng_below(rng, 4) - 1);
+		return snprintf(text, room, "%lld", tunables[tunable].min - 1 +
+				(long long)rng_below(rng, 4));
 	}
 }
 
@@ -499,7 +512,7 @@ static void fuzz_file(struct rng *rng, unsigned long n)
 {
 	unsigned int tunable = rng_below(rng, TUNABLES);
 	char text[6000], path[128];
-	long long before, value = 0;
+	long long value = 0, before;
 	size_t length;
 	ssize_t got;
 	bool legal, constant;
@@ -510,8 +523,9 @@ static void fuzz_file(struct rng *rng, unsigned long n)
 	constant = !tunables[tunable].changes;
 	length = any_text(rng, tunable, text, sizeof(text));
 	/* sysfs takes a page less one; what is behind is another write's. */
-	legal = length < PAGE && number(text, length,
-		tunables[tunable].min < 0, &value) && value >= tunables[tunable].min && value <= tunables[tunable].max;
+	legal = length < PAGE &&
+		number(text, length, tunables[tunable].min < 0, &value) &&
+		value >= tunables[tunable].min && value <= tunables[tunable].max;
 	file = open(path, O_WRONLY | O_CLOEXEC);
 	TAP_CHECK(file >= 0);
 	got = write(file, text, length);
@@ -543,11 +557,21 @@ static bool is_tunable(const char *name)
 	return false;
 }
 
-/* Every file can be read; none can be written that is not in the table. */
+static bool is_choice(const char *name)
+{
+	unsigned int i;
+
+	for (i = 0; i < CHOICES; i++)
+		if (!strcmp(choices[i], name))
+			return true;
+	return false;
+}
+
+/* Every file can be read; none can be written that is not in the tables. */
 static void files(void)
 {
 	DIR *folder = opendir(SYSFS);
-	unsigned int count = 0;
+	unsigned int count = 0, words = 0;
 	struct dirent *entry;
 	struct stat info;
 	char path[300];
@@ -564,6 +588,13 @@ static void files(void)
 			count++;
 			continue;
 		}
+		if (is_choice(entry->d_name)) {
+			TAP_EQ(0644, info.st_mode & 07777);
+			TAP_EQ(-EINVAL, file_write(path, "1"));
+			TAP_EQ(-EINVAL, file_write(path, "ksm memmerge"));
+			words++;
+			continue;
+		}
 		if (info.st_mode & 0222)
 			tap_end(TAP_FAIL, "%s can be written, and is not in the table",
 				entry->d_name);
@@ -572,6 +603,7 @@ static void files(void)
 	}
 	closedir(folder);
 	TAP_EQ(TUNABLES, count);
+	TAP_EQ(CHOICES, words);
 }
 
 static void texts(void)

@@ -51,6 +51,8 @@ static const struct {
 	{ "cpu_limit_percent", 0, 100 },
 	{ "max_idle_millisecs", 0, 100 },
 	{ "huge_split_pages", 0, 512 },
+	{ "smart_scan", 0, 1 },
+	{ "stable_node_chains_prune_millisecs", 0, 3000 },
 };
 
 static const char *const files[] = {
@@ -62,8 +64,12 @@ static const char *const files[] = {
 	"regions", "unshare_demand", "metadata_bytes", "scan_cpu_ns",
 	"scanner_pid", "scanners", "cpu_limit_percent", "max_idle_millisecs",
 	"pages_protected", "pages_unread", "domain_lock_max_ns",
-	"page_table_lock_max_ns", "huge_split_pages", "huge_split",
-	"pages_refused", "unshare_supply",
+	"page_table_lock_max_ns", "engine", "smart_scan", "advisor_mode",
+	"advisor_max_cpu", "advisor_min_pages_to_scan",
+	"advisor_max_pages_to_scan", "advisor_target_scan_time",
+	"stable_node_chains_prune_millisecs", "stable_node_chains",
+	"stable_node_dups", "ksm_zero_pages", "pages_ineligible",
+	"huge_split_pages", "huge_split", "pages_refused", "unshare_supply",
 };
 
 /* A counter that is larger than this has gone below zero. */
@@ -342,11 +348,12 @@ static int do_stat(struct rng *rng)
 	sane("pages in all states", s.pages_mapped_shared +
 	     s.pages_mapped_zero + s.pages_unshared, s.pages_registered);
 	sane("pages_volatile", s.pages_volatile, s.pages_registered);
-	/* And what maps the zero page, of which no field says the number. */
-	if (s.unshare_demand < s.pages_sharing * PAGE)
-		die("controller: unshare_demand is %llu with %llu pages sharing",
+	if (s.unshare_demand !=
+	    (s.pages_sharing + s.pages_mapped_zero) * PAGE)
+		die("controller: unshare_demand is %llu with %llu pages sharing, %llu zero",
 		    (unsigned long long)s.unshare_demand,
-		    (unsigned long long)s.pages_sharing);
+		    (unsigned long long)s.pages_sharing,
+		    (unsigned long long)s.pages_mapped_zero);
 	return 1;
 }
 
