@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -33,19 +35,32 @@ def root() -> Path:
     return ROOT
 
 
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what has to be asked for, keep together what shares machines, and bound every test.
+class ByMachine(LoadScopeScheduling):  # type: ignore[misc] # xdist ships no types
+    """Keeps together what shares machines.
 
-    With pytest-xdist all lab tests are one group, which has one lab, and every other file is a group: one
-    worker runs a group, in its order. The bound is a mark of its own, then the limit of its kind, then
-    pyproject's.
+    All of the lab's tests are one group, which has one lab, and every other file is a group: one worker runs
+    a group, in its order. (xdist's own groups by mark are lost on pytest 9.)
+    """
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = nodeid.split("::", maxsplit=1)[0]
+        return "lab" if path.startswith("tests/integration/") else path
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMachine:
+    """Run the tests in two processes as tools/test means it."""
+    return ByMachine(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what has to be asked for, and bound every test.
+
+    The bound is a mark of its own, then the limit of its kind, then pyproject's.
     """
     if not config.getoption("--broken"):
         config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("broken")])
         items[:] = [item for item in items if not item.get_closest_marker("broken")]
     for item in items:
-        lab = item.get_closest_marker("lab")
-        item.add_marker(pytest.mark.xdist_group("lab" if lab else str(item.path)))
         if item.get_closest_marker("timeout"):
             continue
         for marker, seconds in LIMITS.items():
