@@ -19,8 +19,8 @@ SHORT = {
     "plain": (Configuration("plain", "torture", ("--rounds 2",)), 6000),
     "pressure": (Configuration("pressure", "torture", ("--rounds 1", "--limit 4000000")), 3000),
     "faults": (Configuration("faults", "torture", ("--rounds 1", "--failslab 10", "--fail-page 5")), 4000),
-    "fuzz": (Configuration("fuzz", "fuzz"), 6000),
-    "fuzz-faults": (Configuration("fuzz-faults", "fuzz", ("--failslab 10", "--fail-page 5")), 4000),
+    "fuzz": (Configuration("fuzz", "fuzz"), 12000),
+    "fuzz-faults": (Configuration("fuzz-faults", "fuzz", ("--failslab 10", "--fail-page 5")), 12000),
 }
 """Configurations and their operations; one machine runs them one after the other."""
 
