@@ -26,6 +26,7 @@
 #include <linux/slab.h>
 #include <linux/sort.h>
 #include <linux/swap.h>
+#include <linux/uaccess.h>
 
 #include "internal.h"
 
@@ -117,7 +118,8 @@ static int mmg_advice_add(struct mmg_domain *domain, struct mm_struct *mm)
 
 	if (!mmget_not_zero(mm))
 		return 0;
-	region = mmg_domain_add_region(domain, mm, 0, mm->task_size);
+	/* mm->task_size is 0 until exec has come to its end. */
+	region = mmg_domain_add_region(domain, mm, 0, TASK_SIZE_MAX);
 	mmput_async(mm);
 	return PTR_ERR_OR_ZERO(region);
 }

@@ -74,8 +74,9 @@ void mmg_budget_spend(u64 ns)
 	owed = mmg_budget_owed;
 	spin_unlock(&mmg_budget_lock);
 
+	/* What a scanner that is stopped owes stays on the account. */
 	while (percent && owed > (s64)MMG_BUDGET_OWED &&
-	       !kthread_should_stop() &&
+	       !kthread_should_stop() && mmg_scanner_runs() &&
 	       percent == READ_ONCE(mmg_tunables.cpu_limit_percent)) {
 		u64 wait = min(div_u64(owed * 100, percent),
 			       100 * NSEC_PER_MSEC);

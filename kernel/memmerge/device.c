@@ -13,9 +13,8 @@
 #include <linux/swap.h>
 #include <linux/uaccess.h>
 
-#include <uapi/linux/memmerge.h>
-
 #include "internal.h"
+#include "memmerge.h"
 
 /*
  * Get an argument whose first member is its size. @min is the size of the
@@ -458,6 +457,9 @@ static long mmg_ioctl(struct file *file, unsigned int cmd, unsigned long uaddr)
 		break;
 	}
 
+	/* These have nothing to say, and may have been given const memory. */
+	if (cmd == MEMMERGE_REMOVE_REGION || cmd == MEMMERGE_LIMIT)
+		return err;
 	/* What a scan did counts even if it ended early. */
 	if (err && cmd != MEMMERGE_SCAN && cmd != MEMMERGE_UNMERGE)
 		return err;

@@ -454,13 +454,11 @@ void mmg_domain_figures(struct mm_struct *mm, struct merge_figures *figures)
 unsigned long mmg_domain_metadata(struct mmg_domain *domain)
 {
 	unsigned long bytes = sizeof(*domain) +
-			      (sizeof(u32) << domain->index.bits) +
+			      mmg_index_metadata(&domain->index) +
 			      domain->nr_shared * sizeof(struct mmg_shared) +
 			      domain->nr_detached * MMG_CHUNK_BYTES;
 	struct mmg_region *region;
 
-	if (domain->index.old)
-		bytes += sizeof(u32) << (domain->index.bits - 1);
 	list_for_each_entry(region, &domain->regions, list)
 		bytes += mmg_region_metadata(region);
 	return bytes;

@@ -52,8 +52,25 @@ static struct kunit_case mmg_hold_cases[] = {
 	{}
 };
 
+/* KUnit of 6.1 runs a module's tests before its init. */
+static bool mmg_hold_early;
+
+static int mmg_hold_suite_init(struct kunit_suite *suite)
+{
+	mmg_hold_early = !mmg_holds[0];
+	return mmg_hold_early ? mmg_hold_start() : 0;
+}
+
+static void mmg_hold_suite_exit(struct kunit_suite *suite)
+{
+	if (mmg_hold_early)
+		mmg_hold_stop();
+}
+
 static struct kunit_suite mmg_hold_suite = {
 	.name = "memmerge-hold",
+	.suite_init = mmg_hold_suite_init,
+	.suite_exit = mmg_hold_suite_exit,
 	.test_cases = mmg_hold_cases,
 };
 

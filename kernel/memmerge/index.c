@@ -3,37 +3,65 @@
  * memmerge - the index: from the hash of a content to an entry
  *
  * Buckets with chains that are linked by 32-bit ids rather than pointers, so
- * that an entry stays at 16 bytes. The table grows with the number of entries,
- * some buckets with each insertion, so that nobody waits for all of it, and
- * never shrinks while the domain lives. It holds at most one entry for a
+ * that an entry stays at 16 bytes. The number of buckets follows the number of
+ * entries, one bucket at a time (linear hashing): an insertion splits the next
+ * bucket in turn, a removal joins the last one with that from which it was
+ * split. So nobody waits for a table to be copied, and an entry costs two bytes
+ * of buckets whatever their number is. The index holds at most one entry for a
  * hash, see mmg_scan_range(), so a chain does not grow with equal content.
  */
+#include <linux/prefetch.h>
 #include <linux/slab.h>
 
 #include "internal.h"
 
-#define MMG_INDEX_MIN_BITS	10
-/* Buckets that are moved at an insertion: done long before it grows again. */
-#define MMG_INDEX_MOVES		4
+/* Buckets are allocated by the page. */
+#define MMG_SEGMENT_BITS	(PAGE_SHIFT - 2)
+#define MMG_SEGMENT_BUCKETS	BIT(MMG_SEGMENT_BITS)
+/* Entries for each bucket, when all is well. */
+#define MMG_INDEX_LOAD		2
+/* Buckets to split or join at a time: more than are needed. */
+#define MMG_INDEX_STEPS		2
 
-static u32 *mmg_heads_alloc(unsigned int bits)
+static u32 *mmg_head(const struct mmg_index *index, unsigned long bucket)
 {
-	size_t size = sizeof(u32) << bits;
-	u32 *heads = kvmalloc(size, GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-
-	if (heads)
-		memset(heads, 0xff, size);	/* MMG_NIL */
-	return heads;
+	return &index->segments[bucket >> MMG_SEGMENT_BITS]
+			       [bucket & (MMG_SEGMENT_BUCKETS - 1)];
 }
 
-/* The high bits: xxh64 mixes them best, and they stay in use as bits grow. */
-static u32 *mmg_bucket(struct mmg_index *index, u64 hash)
+static u32 *mmg_bucket(const struct mmg_index *index, u64 hash)
 {
-	unsigned long bucket = hash >> (MMG_HASH_BITS - index->bits);
+	unsigned long bucket = hash & ((1UL << index->bits) - 1);
 
-	if (index->old && bucket >> 1 >= index->moved)
-		return &index->old[bucket >> 1];
-	return &index->heads[bucket];
+	/* One that is not there is still in that from which it will split. */
+	if (bucket >= index->buckets)
+		bucket -= 1UL << (index->bits - 1);
+	return mmg_head(index, bucket);
+}
+
+/* Make room for a segment behind the last bucket. */
+static bool mmg_index_extend(struct mmg_index *index)
+{
+	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
+	unsigned long nr = index->buckets >> MMG_SEGMENT_BITS;
+	u32 **segments;
+
+	if (nr == index->room) {
+		segments = kvcalloc(max(nr * 2, 8UL), sizeof(*segments), gfp);
+		if (!segments)
+			return false;
+		if (nr)
+			memcpy(segments, index->segments,
+			       nr * sizeof(*segments));
+		kvfree(index->segments);
+		index->segments = segments;
+		index->room = max(nr * 2, 8UL);
+	}
+	index->segments[nr] = kmalloc(PAGE_SIZE, gfp);
+	if (!index->segments[nr])
+		return false;
+	memset(index->segments[nr], 0xff, PAGE_SIZE);	/* MMG_NIL */
+	return true;
 }
 
 /**
@@ -44,14 +72,13 @@ static u32 *mmg_bucket(struct mmg_index *index, u64 hash)
  */
 int mmg_index_init(struct mmg_index *index)
 {
-	index->bits = MMG_INDEX_MIN_BITS;
-	index->old = NULL;
-	index->moved = 0;
-	index->count = 0;
-	index->nr_chunks = 0;
+	memset(index, 0, sizeof(*index));
 	xa_init_flags(&index->chunks, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
-	index->heads = mmg_heads_alloc(index->bits);
-	return index->heads ? 0 : -ENOMEM;
+	if (!mmg_index_extend(index))
+		return -ENOMEM;
+	index->bits = MMG_SEGMENT_BITS;
+	index->buckets = MMG_SEGMENT_BUCKETS;
+	return 0;
 }
 
 /**
@@ -60,12 +87,28 @@ int mmg_index_init(struct mmg_index *index)
  */
 void mmg_index_destroy(struct mmg_index *index)
 {
+	unsigned long i;
+
 	WARN_ON_ONCE(index->nr_chunks || index->count);
 	xa_destroy(&index->chunks);
-	kvfree(index->heads);
-	kvfree(index->old);
-	index->heads = NULL;
-	index->old = NULL;
+	for (i = 0; i < index->buckets >> MMG_SEGMENT_BITS; i++)
+		kfree(index->segments[i]);
+	if (index->buckets & (MMG_SEGMENT_BUCKETS - 1))
+		kfree(index->segments[i]);
+	kvfree(index->segments);
+	index->segments = NULL;
+}
+
+/**
+ * mmg_index_metadata - memory that the buckets take
+ * @index: to look at
+ *
+ * Return: bytes, without chunks.
+ */
+unsigned long mmg_index_metadata(const struct mmg_index *index)
+{
+	return DIV_ROUND_UP(index->buckets, MMG_SEGMENT_BUCKETS) * PAGE_SIZE +
+	       index->room * sizeof(*index->segments);
 }
 
 /**
@@ -141,23 +184,39 @@ u32 mmg_index_find(struct mmg_index *index, u64 hash)
 	return id;
 }
 
-static void mmg_index_grow(struct mmg_index *index)
+/**
+ * mmg_index_fetch - let a bucket be fetched, which is going to be looked at
+ * @index: of the domain
+ * @hash: to be looked for soon
+ * @entry: sooner: fetch its first entry, the bucket has been
+ */
+void mmg_index_fetch(struct mmg_index *index, u64 hash, bool entry)
 {
-	u32 *heads = mmg_heads_alloc(index->bits + 1);
+	u32 *head = mmg_bucket(index, hash);
 
-	if (!heads)
-		return;		/* longer chains do no harm */
-	index->old = index->heads;
-	index->moved = 0;
-	index->heads = heads;
-	index->bits++;
+	if (!entry)
+		prefetch(head);
+	else if (*head != MMG_NIL)
+		prefetch(mmg_index_entry(index, *head, NULL));
 }
 
-/* Move the next bucket of an index that is growing. */
-static void mmg_index_move(struct mmg_index *index)
+/* One more bucket: takes its part of the one that it splits. */
+static bool mmg_index_split(struct mmg_index *index)
 {
-	u32 id = index->old[index->moved++];
+	unsigned long last = index->buckets;
+	u32 *from, *to, id;
 
+	if (!(last & (MMG_SEGMENT_BUCKETS - 1)) && !mmg_index_extend(index))
+		return false;		/* longer chains do no harm */
+	if (last == 1UL << index->bits)
+		index->bits++;
+	index->buckets++;
+
+	from = mmg_head(index, last - (1UL << (index->bits - 1)));
+	to = mmg_head(index, last);
+	id = *from;
+	*from = MMG_NIL;
+	*to = MMG_NIL;
 	while (id != MMG_NIL) {
 		struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
 		u32 *head = mmg_bucket(index, entry->hash);
@@ -167,10 +226,23 @@ static void mmg_index_move(struct mmg_index *index)
 		*head = id;
 		id = next;
 	}
-	if (index->moved == 1UL << (index->bits - 1)) {
-		kvfree(index->old);
-		index->old = NULL;
-	}
+	return true;
+}
+
+/* One bucket less: the last one goes back to where it came from. */
+static void mmg_index_join(struct mmg_index *index)
+{
+	unsigned long last = --index->buckets;
+	u32 *link = mmg_head(index, last - (1UL << (index->bits - 1)));
+	u32 id = *mmg_head(index, last);
+
+	while (*link != MMG_NIL)
+		link = &mmg_index_entry(index, *link, NULL)->next;
+	*link = id;
+	if (last == 1UL << (index->bits - 1))
+		index->bits--;
+	if (!(last & (MMG_SEGMENT_BUCKETS - 1)))
+		kfree(index->segments[last >> MMG_SEGMENT_BITS]);
 }
 
 /**
@@ -181,14 +253,12 @@ static void mmg_index_move(struct mmg_index *index)
 void mmg_index_insert(struct mmg_index *index, u32 id)
 {
 	struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
-	unsigned int moves = MMG_INDEX_MOVES;
+	unsigned int steps = MMG_INDEX_STEPS;
 	u32 *head;
 
-	if (!index->old && index->count >= 1UL << index->bits &&
-	    index->bits < 31)
-		mmg_index_grow(index);
-	while (index->old && moves--)
-		mmg_index_move(index);
+	while (index->count >= index->buckets * MMG_INDEX_LOAD && steps--)
+		if (!mmg_index_split(index))
+			break;
 
 	head = mmg_bucket(index, entry->hash);
 	entry->next = *head;
@@ -205,6 +275,7 @@ void mmg_index_remove(struct mmg_index *index, u32 id)
 {
 	struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
 	u32 *link = mmg_bucket(index, entry->hash);
+	unsigned int steps = MMG_INDEX_STEPS;
 
 	while (*link != id) {
 		if (WARN_ON_ONCE(*link == MMG_NIL))
@@ -214,6 +285,11 @@ void mmg_index_remove(struct mmg_index *index, u32 id)
 	*link = entry->next;
 	entry->next = MMG_NIL;
 	index->count--;
+
+	/* Not at once what the next insertion would undo. */
+	while (index->count * 4 < index->buckets * MMG_INDEX_LOAD * 3 &&
+	       index->buckets > MMG_SEGMENT_BUCKETS && steps--)
+		mmg_index_join(index);
 }
 
 #ifdef CONFIG_MEMMERGE_KUNIT_TEST

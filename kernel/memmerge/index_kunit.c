@@ -95,7 +95,9 @@ static void mmg_test_entry_of_id(struct kunit *test)
 static void mmg_test_same_bucket(struct kunit *test)
 {
 	/* These differ only in bits that no bucket number ever uses. */
-	static const u64 hashes[] = { 0x10, 0x11, 0x12, 0x13 };
+	static const u64 hashes[] = {
+		0x10ULL << 32, 0x11ULL << 32, 0x12ULL << 32, 0x13ULL << 32
+	};
 	struct mmg_index_test *t = test->priv;
 	unsigned int i;
 
@@ -108,55 +110,76 @@ static void mmg_test_same_bucket(struct kunit *test)
 	mmg_test_remove(t, mmg_test_id(t, 1));
 	mmg_test_remove(t, mmg_test_id(t, 3));
 	mmg_test_remove(t, mmg_test_id(t, 0));
-	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x10));
-	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x11));
-	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x13));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x10ULL << 32));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x11ULL << 32));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x13ULL << 32));
 	KUNIT_EXPECT_EQ(test, mmg_test_id(t, 2),
-			mmg_index_find(&t->index, 0x12));
+			mmg_index_find(&t->index, 0x12ULL << 32));
 }
 
+/* Random hashes, the same ones each time. */
+static u64 mmg_test_hash(struct rnd_state *rnd, unsigned int i)
+{
+	return ((u64)i << 32) + prandom_u32_state(rnd);
+}
+
+/* There are so many buckets as the entries need, and no others. */
+static void mmg_test_buckets(struct kunit *test, const struct mmg_index *index)
+{
+	KUNIT_EXPECT_LE(test, index->buckets, 1UL << index->bits);
+	KUNIT_EXPECT_GT(test, index->buckets, 1UL << (index->bits - 1));
+	KUNIT_EXPECT_LE(test, index->count, index->buckets * MMG_INDEX_LOAD);
+	if (index->buckets > MMG_SEGMENT_BUCKETS)
+		KUNIT_EXPECT_GE(test, index->count * 4,
+				index->buckets * MMG_INDEX_LOAD * 3 - 4);
+}
+
+/* At each number of buckets what is in there is found, and nothing else. */
 static void mmg_test_grow(struct kunit *test)
 {
 	struct mmg_index_test *t = test->priv;
-	unsigned int bits = t->index.bits;
-	struct rnd_state rnd;
-	unsigned int i;
+	struct rnd_state rnd, found;
+	unsigned int i, j;
 
 	prandom_seed_state(&rnd, 1);
-	for (i = 0; i < MMG_TEST_PAGES; i++)
-		mmg_test_insert(t, mmg_test_id(t, i),
-				((u64)prandom_u32_state(&rnd) << 16) + i);
-	KUNIT_EXPECT_GT(test, t->index.bits, bits);
+	for (i = 0; i < MMG_TEST_PAGES; i++) {
+		mmg_test_insert(t, mmg_test_id(t, i), mmg_test_hash(&rnd, i));
+		mmg_test_buckets(test, &t->index);
+		if (i % 61)
+			continue;
+		prandom_seed_state(&found, 1);
+		for (j = 0; j <= i; j++)
+			KUNIT_EXPECT_EQ(test, mmg_test_id(t, j),
+					mmg_index_find(&t->index,
+						       mmg_test_hash(&found, j)));
+	}
 	KUNIT_EXPECT_EQ(test, MMG_TEST_PAGES, t->index.count);
-	KUNIT_EXPECT_NULL(test, t->index.old);
-
-	prandom_seed_state(&rnd, 1);
-	for (i = 0; i < MMG_TEST_PAGES; i++)
-		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
-				mmg_index_find(&t->index,
-					       ((u64)prandom_u32_state(&rnd) << 16) + i));
+	KUNIT_EXPECT_GT(test, t->index.buckets, MMG_SEGMENT_BUCKETS);
 }
 
-/* While it grows, what is in old and in new buckets is found and removed. */
-static void mmg_test_growing(struct kunit *test)
+static void mmg_test_shrink(struct kunit *test)
 {
 	struct mmg_index_test *t = test->priv;
-	unsigned int pages = (1U << t->index.bits) + 10, i;
-	const u64 spread = (1ULL << MMG_HASH_BITS) / pages;
+	struct rnd_state rnd, found;
+	unsigned int i, j;
 
-	for (i = 0; i < pages; i++)
-		mmg_test_insert(t, mmg_test_id(t, i), i * spread);
-	KUNIT_ASSERT_NOT_NULL(test, t->index.old);
-	KUNIT_EXPECT_GT(test, t->index.moved, 0);
-	for (i = 0; i < pages; i++)
-		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
-				mmg_index_find(&t->index, i * spread));
-	for (i = 0; i < pages; i += 2)
+	prandom_seed_state(&rnd, 1);
+	for (i = 0; i < MMG_TEST_PAGES; i++)
+		mmg_test_insert(t, mmg_test_id(t, i), mmg_test_hash(&rnd, i));
+	for (i = 0; i < MMG_TEST_PAGES; i++) {
 		mmg_test_remove(t, mmg_test_id(t, i));
-	for (i = 0; i < pages; i++)
-		KUNIT_EXPECT_EQ(test, i % 2 ? mmg_test_id(t, i) : MMG_NIL,
-				mmg_index_find(&t->index, i * spread));
-	KUNIT_EXPECT_EQ(test, pages / 2, t->index.count);
+		mmg_test_buckets(test, &t->index);
+		if (i % 61)
+			continue;
+		prandom_seed_state(&found, 1);
+		for (j = 0; j < MMG_TEST_PAGES; j++)
+			KUNIT_EXPECT_EQ(test,
+					j > i ? mmg_test_id(t, j) : MMG_NIL,
+					mmg_index_find(&t->index,
+						       mmg_test_hash(&found, j)));
+	}
+	KUNIT_EXPECT_EQ(test, 0, t->index.count);
+	KUNIT_EXPECT_EQ(test, MMG_SEGMENT_BUCKETS, t->index.buckets);
 }
 
 /* Full to the last bit, an entry keeps its fields apart. */
@@ -187,15 +210,15 @@ static void mmg_test_chunk_goes(struct kunit *test)
 	unsigned int i;
 
 	for (i = 0; i < 2 * MMG_CHUNK_PAGES; i++)
-		mmg_test_insert(t, mmg_test_id(t, i), (u64)i << 24);
+		mmg_test_insert(t, mmg_test_id(t, i), (u64)i * 3);
 	mmg_index_remove_chunk(&t->index, &t->chunks[0]);
 	KUNIT_EXPECT_EQ(test, MMG_CHUNK_PAGES, t->index.count);
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
 		KUNIT_EXPECT_EQ(test, MMG_NIL,
-				mmg_index_find(&t->index, (u64)i << 24));
+				mmg_index_find(&t->index, (u64)i * 3));
 	for (; i < 2 * MMG_CHUNK_PAGES; i++)
 		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
-				mmg_index_find(&t->index, (u64)i << 24));
+				mmg_index_find(&t->index, (u64)i * 3));
 
 	/* Its number is free again; exit removes every chunk. */
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
@@ -221,7 +244,7 @@ static void mmg_test_random(struct kunit *test)
 		} else {
 			/* Unequal hashes that crowd into few buckets. */
 			mmg_test_insert(t, mmg_test_id(t, i),
-					((u64)(i & 7) << 44) + i);
+					((u64)i << 32) + (i & 7));
 			count++;
 		}
 		if (t->index.count != count)
@@ -235,7 +258,7 @@ static void mmg_test_random(struct kunit *test)
 
 		KUNIT_EXPECT_EQ(test, in ? id : MMG_NIL,
 				mmg_index_find(&t->index,
-					       ((u64)(i & 7) << 44) + i));
+					       ((u64)i << 32) + (i & 7)));
 	}
 }
 
@@ -244,7 +267,7 @@ static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_entry_of_id),
 	KUNIT_CASE(mmg_test_same_bucket),
 	KUNIT_CASE(mmg_test_grow),
-	KUNIT_CASE(mmg_test_growing),
+	KUNIT_CASE(mmg_test_shrink),
 	KUNIT_CASE(mmg_test_entry_fields),
 	KUNIT_CASE(mmg_test_chunk_goes),
 	KUNIT_CASE(mmg_test_random),

@@ -14,10 +14,11 @@
  *	merge, shared, rmap, index	mechanism: page tables, pages, reverse
  *					map, hash table
  *
- * Lock order: domain->busy, then domain->lock, then either mmg_domains_lock, or
- * mmap_lock of one mm (for read, never of two at a time), then folio locks (the
- * second one by trylock), then either the lock of an anon_vma or the page table
- * lock. Everything of a domain is protected by its lock unless stated.
+ * Lock order: mmg_run_lock, then mmg_at_work, then domain->busy, then
+ * domain->lock, then either mmg_domains_lock, or mmap_lock of one mm (for read,
+ * never of two at a time), then folio locks (the second one by trylock), then
+ * either the lock of an anon_vma or the page table lock. Everything of a domain
+ * is protected by its lock unless stated.
  *
  * A scan looks at pages and reads them without domain->lock, but with
  * domain->busy held for read. So regions, and chunks that have one, stay; an
@@ -44,6 +45,8 @@
 #include <linux/sched/clock.h>
 #include <linux/rwsem.h>
 #include <linux/xarray.h>
+
+#include "compat.h"
 
 #define MMG_CHUNK_SHIFT		(PMD_SHIFT - PAGE_SHIFT)
 #define MMG_CHUNK_PAGES		(1U << MMG_CHUNK_SHIFT)
@@ -222,18 +225,18 @@ struct mmg_chunk {
 
 /**
  * struct mmg_index - finds entries by hash
- * @heads: first entry of each bucket, an id or MMG_NIL
- * @old: while the index grows, the buckets that it had, half as many; else NULL
- * @moved: how many of them have been moved to @heads, from the first one
- * @bits: log2 of the number of buckets
+ * @segments: of buckets, a page each: first entry, an id or MMG_NIL
+ * @room: how many segments there may be before @segments has to be larger
+ * @buckets: their number
+ * @bits: log2 of it, rounded up
  * @count: entries in the index
  * @chunks: chunk by its id
  * @nr_chunks: how many there are
  */
 struct mmg_index {
-	u32 *heads;
-	u32 *old;
-	unsigned long moved;
+	u32 **segments;
+	unsigned long room;
+	unsigned long buckets;
 	unsigned int bits;
 	unsigned long count;
 	struct xarray chunks;
@@ -628,7 +631,6 @@ u64 mmg_huge_split_count(void);
 #define MMG_MAX_HEATS	7
 #define MMG_CALM	2
 #define MMG_LASTED	128
-u64 mmg_hash(const void *content, u64 key);
 u8 mmg_backoff(u8 breaks);
 void mmg_entry_heat(struct mmg_entry *entry);
 struct mmg_batch *mmg_batch_new(void);
@@ -643,10 +645,11 @@ enum mmg_skip mmg_vma_skip(const struct mmg_region *region,
 			   struct vm_area_struct *vma);
 u64 mmg_page_key(const struct mmg_domain *domain, struct page *page);
 int mmg_merge_shared(struct mmg_chunk *chunk, unsigned int slot,
-		     struct mmg_shared *shared);
-int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot);
+		     struct mmg_shared *shared, const struct page *next);
+int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot,
+		   const struct page *next);
 int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
-		    struct mmg_shared *shared);
+		    struct mmg_shared *shared, const struct page *next);
 int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
 		      unsigned long end, u64 *pages);
 
@@ -688,14 +691,20 @@ void mmg_rmap_prune(struct mmg_shared *shared, struct folio *folio);
 bool mmg_rmap_next_place(const struct merge_owner *owner,
 			 struct merge_place *place);
 
+/* hash.c */
+void mmg_hash_start(void);
+u64 mmg_hash(const void *content, u64 key, const void *next);
+
 /* index.c */
 int mmg_index_init(struct mmg_index *index);
 void mmg_index_destroy(struct mmg_index *index);
+unsigned long mmg_index_metadata(const struct mmg_index *index);
 int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
 void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
 struct mmg_entry *mmg_index_entry(struct mmg_index *index, u32 id,
 				  struct mmg_chunk **chunk);
 u32 mmg_index_find(struct mmg_index *index, u64 hash);
+void mmg_index_fetch(struct mmg_index *index, u64 hash, bool entry);
 void mmg_index_insert(struct mmg_index *index, u32 id);
 void mmg_index_remove(struct mmg_index *index, u32 id);
 
@@ -722,6 +731,8 @@ void mmg_budget_spend(u64 ns);
 int mmg_scanner_start(void);
 void mmg_scanner_stop(void);
 void mmg_scanner_wake(void);
+void mmg_scanner_settle(void);
+bool mmg_scanner_runs(void);
 int mmg_scanner_pid(void);
 int mmg_scanner_count(void);
 int mmg_scanner_set_count(unsigned int count);

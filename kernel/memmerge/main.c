@@ -15,6 +15,7 @@ static int __init memmerge_init(void)
 {
 	int err;
 
+	mmg_hash_start();
 	err = mmg_hold_start();
 	if (err)
 		return err;

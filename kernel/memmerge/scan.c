@@ -26,12 +26,10 @@
 #include <linux/highmem.h>
 #include <linux/huge_mm.h>
 #include <linux/pagewalk.h>
-#include <linux/prefetch.h>
 #include <linux/sched/mm.h>
 #include <linux/swap.h>
 #include <linux/swapops.h>
 #include <linux/wait_bit.h>
-#include <linux/xxhash.h>
 
 #include "internal.h"
 #include "trace.h"
@@ -39,17 +37,18 @@
 /* Each cold page is read once in so many passes, a power of two. */
 #define MMG_REREAD	64
 
-/* The processor goes on by itself from there. */
-#define MMG_READ_AHEAD	256
-
 /* Pages that have been read, and are decided about under one hold of a lock. */
 #define MMG_DECIDE	64
+
+/* So many pages ahead a part of the index is fetched. */
+#define MMG_AHEAD	4
 
 /**
  * struct mmg_chunk_scan - scan of a part of one chunk
  * @region: of the chunk
  * @chunk: that is scanned
  * @batch: what is there
+ * @end: slot behind the last one of the part
  * @turn: which cold pages are read in this pass
  * @zero_pages: pages of zeroes shall map the zero page
  * @huge: it is mapped as a huge page
@@ -63,6 +62,7 @@ struct mmg_chunk_scan {
 	struct mmg_region *region;
 	struct mmg_chunk *chunk;
 	struct mmg_batch *batch;
+	unsigned int end;
 	unsigned int turn;
 	bool zero_pages;
 	bool huge;
@@ -82,18 +82,6 @@ struct mmg_chunk_scan {
 u8 mmg_backoff(u8 breaks)
 {
 	return (1U << min_t(u8, breaks, MMG_MAX_BREAKS)) - 1;
-}
-
-/**
- * mmg_hash - hash the content of a page
- * @content: of the page
- * @key: of the domain
- *
- * Return: MMG_HASH_BITS bits; the high ones are mixed best.
- */
-u64 mmg_hash(const void *content, u64 key)
-{
-	return xxh64(content, PAGE_SIZE, key) >> (64 - MMG_HASH_BITS);
 }
 
 /**
@@ -369,15 +357,13 @@ static void mmg_see(struct mmg_chunk_scan *scan, unsigned long start,
 	mmg_hold_end(MMG_HOLD_MMAP, locked);
 }
 
-/* While a page is hashed, let the beginning of the next one be fetched. */
-static void mmg_read_ahead(const struct mmg_batch *batch, unsigned int slot,
-			   unsigned int end)
+/* The content of the page at a slot or behind it that is read next, or NULL. */
+static const void *mmg_read_next(const struct mmg_batch *batch,
+				 unsigned int slot, unsigned int end)
 {
 	while (slot < end && batch->saw[slot] != MMG_SAW_PAGE)
 		slot++;
-	if (slot < end)
-		prefetch_range(page_address(batch->pages[slot]),
-			       MMG_READ_AHEAD);
+	return slot < end ? page_address(batch->pages[slot]) : NULL;
 }
 
 /* Read the pages and give the references back. */
@@ -390,16 +376,18 @@ static void mmg_read(struct mmg_chunk_scan *scan, unsigned int first,
 
 	for (slot = first; slot < end; slot++) {
 		struct page *page = batch->pages[slot];
+		const void *next;
 		void *addr;
 
 		if (batch->saw[slot] != MMG_SAW_PAGE)
 			continue;
-		mmg_read_ahead(batch, slot + 1, end);
+		next = mmg_read_next(batch, slot + 1, end);
 		addr = kmap_local_page(page);
 		batch->zero[slot] = scan->zero_pages &&
 				    !memchr_inv(addr, 0, PAGE_SIZE);
 		batch->hash[slot] = batch->zero[slot] ? 0 :
-				    mmg_hash(addr, mmg_page_key(domain, page));
+				    mmg_hash(addr, mmg_page_key(domain, page),
+					     next ?: addr);
 		kunmap_local(addr);
 		put_page(page);
 		cond_resched();
@@ -408,10 +396,11 @@ static void mmg_read(struct mmg_chunk_scan *scan, unsigned int first,
 
 /*
  * Merge @slot, whose hash is known, with the indexed page @id of equal hash.
- * Returns 0, or -1 - enum mmg_skip when @slot could not be merged.
+ * The page @next is wanted next. Returns 0, or -1 - enum mmg_skip when @slot
+ * could not be merged.
  */
 static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
-			     u32 id)
+			     u32 id, const struct page *next)
 {
 	struct mmg_domain *domain = scan->region->domain;
 	struct mmg_chunk_scan mate = { .done = {} };
@@ -433,7 +422,8 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 	mate.region = mate.chunk->region;
 	mmg_scan_set(&mate, mate_slot, MMG_SEEN, true);
 
-	err = mmg_merge_first(mate.chunk, mate_slot, shared);
+	err = mmg_merge_first(mate.chunk, mate_slot, shared,
+			      scan->batch->pages[slot]);
 	if (err) {
 		mmg_shared_free(shared);
 		return err;
@@ -443,7 +433,7 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 	scan->mates++;
 	mmg_shared_add(shared);
 
-	return mmg_merge_shared(scan->chunk, slot, shared);
+	return mmg_merge_shared(scan->chunk, slot, shared, next);
 }
 
 /*
@@ -600,6 +590,7 @@ static int mmg_merge(struct mmg_chunk_scan *scan, unsigned int slot,
 {
 	struct mmg_domain *domain = scan->region->domain;
 	bool zero = scan->batch->zero[slot];
+	const struct page *next;
 	int err;
 
 	if (scan->chunk->huge && !mmg_huge_may_split(scan->chunk)) {
@@ -608,12 +599,16 @@ static int mmg_merge(struct mmg_chunk_scan *scan, unsigned int slot,
 	}
 	if (!mmg_guard_take(domain, 1))
 		return -1 - MMG_SKIP_GUARD;
+	/* Where one page merges, the one beside it often does. */
+	next = scan->batch->pages[slot];
+	if (slot + 1 < scan->end && scan->batch->saw[slot + 1] == MMG_SAW_PAGE)
+		next = scan->batch->pages[slot + 1];
 	if (zero)
-		err = mmg_merge_zero(scan->chunk, slot);
+		err = mmg_merge_zero(scan->chunk, slot, next);
 	else if (shared)
-		err = mmg_merge_shared(scan->chunk, slot, shared);
+		err = mmg_merge_shared(scan->chunk, slot, shared, next);
 	else
-		err = mmg_merge_indexed(scan, slot, id);
+		err = mmg_merge_indexed(scan, slot, id, next);
 	/* What maps the zero page is counted as such. */
 	if (err || zero)
 		mmg_guard_give(domain, 1);
@@ -758,6 +753,22 @@ static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 	}
 }
 
+/* The index is large: what a page needs of it shall be there at its turn. */
+static void mmg_decide_ahead(struct mmg_chunk_scan *scan, unsigned int slot,
+			     unsigned int end, bool entry)
+{
+	struct mmg_batch *batch = scan->batch;
+
+	if (slot >= end || batch->saw[slot] != MMG_SAW_PAGE ||
+	    batch->zero[slot])
+		return;
+	/* An unchanged one that waits is not looked for. */
+	if (batch->state[slot] != MMG_INDEXED ||
+	    mmg_scan_entry(scan, slot)->hash != batch->hash[slot])
+		mmg_index_fetch(&scan->region->domain->index,
+				batch->hash[slot], entry);
+}
+
 /* Decide about a part of what was seen; returns the first slot that is left. */
 static unsigned int mmg_decide_some(struct mmg_chunk_scan *scan,
 				    unsigned int slot, unsigned int end)
@@ -769,6 +780,8 @@ static unsigned int mmg_decide_some(struct mmg_chunk_scan *scan,
 	for (; slot < end && left; slot++) {
 		if (scan->batch->saw[slot] != MMG_SAW_COLD)
 			left--;
+		mmg_decide_ahead(scan, slot + 2 * MMG_AHEAD, end, false);
+		mmg_decide_ahead(scan, slot + MMG_AHEAD, end, true);
 		mmg_decide(scan, slot);
 	}
 	mmg_domain_unlock(domain);
@@ -839,6 +852,7 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 	unsigned int last = (end - scan->chunk->start) >> PAGE_SHIFT;
 	struct mmg_batch *batch = scan->batch;
 
+	scan->end = last;
 	memset(batch->protect, 0, sizeof(batch->protect));
 	memset(batch->protected, 0, sizeof(batch->protected));
 	memset(batch->written, 0, sizeof(batch->written));

@@ -71,6 +71,8 @@ static DEFINE_MUTEX(mmg_scanners_lock);
 static struct mmg_scanner mmg_scanners[MMG_MAX_SCANNERS];
 static unsigned int mmg_nr_scanners;
 static DECLARE_WAIT_QUEUE_HEAD(mmg_wait);
+/* Held for read by each scanner that is at work. */
+static DECLARE_RWSEM(mmg_at_work);
 
 /* The round of the scanners; each open domain is completed once a round. */
 static unsigned long mmg_round = 1;
@@ -118,7 +120,12 @@ void mmg_scanner_watch(void)
 	queue_delayed_work(system_unbound_wq, &mmg_tidy_work, MMG_TIDY_PERIOD);
 }
 
-static bool mmg_scanner_runs(void)
+/**
+ * mmg_scanner_runs - shall scanners scan
+ *
+ * Return: whether they shall, and there is a domain.
+ */
+bool mmg_scanner_runs(void)
 {
 	return READ_ONCE(mmg_tunables.run) == 1 && !list_empty(&mmg_domains);
 }
@@ -310,6 +317,13 @@ static void mmg_round_end(void)
 	wake_up_all(&mmg_wait);
 }
 
+/* Pay for all the CPU time that was used since the last time. */
+static void mmg_scanner_pay(struct mmg_cpu *cpu)
+{
+	mmg_budget_spend(mmg_cpu_used(cpu));
+	mmg_cpu_begin(cpu);
+}
+
 /*
  * One batch of pages_to_scan pages, or what is left of the round. Returns
  * whether there was something to look at.
@@ -318,8 +332,10 @@ static bool mmg_scan_batch(struct mmg_batch *batch)
 {
 	unsigned long left = READ_ONCE(mmg_tunables.pages_to_scan);
 	struct mmg_domain *domain = NULL;
+	struct mmg_cpu cpu;
 	bool any = false;
 
+	mmg_cpu_begin(&cpu);
 	mmg_scan_advice(false);
 	/* The budget alone says how fast. */
 	if (READ_ONCE(mmg_tunables.cpu_limit_percent))
@@ -329,17 +345,16 @@ static bool mmg_scan_batch(struct mmg_batch *batch)
 
 		while (pages && left && mmg_scanner_runs() &&
 		       !kthread_should_stop()) {
-			struct mmg_cpu cpu;
-
-			mmg_cpu_begin(&cpu);
 			pages = mmg_scan_piece(domain, batch, left);
 			left -= pages;
 			any |= pages;
-			mmg_budget_spend(mmg_cpu_used(&cpu));
+			mmg_scanner_pay(&cpu);
 			cond_resched();
 		}
 	}
 	mmg_round_end();
+	/* Where all is cold, this is most of a round. */
+	mmg_scanner_pay(&cpu);
 	return any;
 }
 
@@ -347,6 +362,21 @@ static bool mmg_scan_batch(struct mmg_batch *batch)
 #define mmg_scanner_wait(_condition, _jiffies)				\
 	wait_event_freezable_timeout(mmg_wait, kthread_should_stop() ||	\
 				     (_condition), _jiffies)
+
+/*
+ * A batch, unless somebody has stopped the scanners and relies on it. Returns
+ * whether there was something to look at.
+ */
+static bool mmg_scanner_work(struct mmg_scanner *scanner)
+{
+	bool any = false;
+
+	down_read(&mmg_at_work);
+	if (mmg_scanner_runs())
+		any = mmg_scan_batch(scanner->batch);
+	up_read(&mmg_at_work);
+	return any;
+}
 
 /*
  * Sleep as long as the tunables say, and until the next round is due. A batch
@@ -380,7 +410,7 @@ static int mmg_scanner(void *arg)
 
 	while (!kthread_should_stop()) {
 		if (mmg_scanner_runs()) {
-			mmg_scanner_rest(mmg_scan_batch(scanner->batch));
+			mmg_scanner_rest(mmg_scanner_work(scanner));
 			cond_resched();
 		} else {
 			wait_event_freezable(mmg_wait, mmg_scanner_runs() ||
@@ -402,6 +432,17 @@ void mmg_scanner_wake(void)
 	WRITE_ONCE(mmg_wakes, mmg_wakes + 1);
 	spin_unlock(&mmg_round_lock);
 	wake_up_all(&mmg_wait);
+}
+
+/**
+ * mmg_scanner_settle - wait until what scanners are at work on is done
+ *
+ * When the scanners shall not run, none is at work behind this.
+ */
+void mmg_scanner_settle(void)
+{
+	down_write(&mmg_at_work);
+	up_write(&mmg_at_work);
 }
 
 /**

@@ -68,6 +68,9 @@ static ssize_t run_store(struct kobject *kobj, struct kobj_attribute *attr,
 
 	mutex_lock(&mmg_run_lock);
 	err = mmg_store(&mmg_tunables.run, buf, 0, 2);
+	/* Whoever stops the scanners relies on it that nothing is merged. */
+	if (!err && mmg_tunables.run != 1)
+		mmg_scanner_settle();
 	if (!err && mmg_tunables.run == 2) {
 		err = mmg_unmerge_all();
 		/* What is left is still merged: not what was asked for. */

@@ -191,7 +191,7 @@ TRACE_EVENT(memmerge_pass,
 
 /* This part must be outside protection. */
 #undef TRACE_INCLUDE_PATH
-#define TRACE_INCLUDE_PATH ../../mm/memmerge
+#define TRACE_INCLUDE_PATH .
 #undef TRACE_INCLUDE_FILE
 #define TRACE_INCLUDE_FILE trace
 #include <trace/define_trace.h>
