@@ -26,10 +26,13 @@ from typing import Any, TextIO
 from mergelab.errors import MergelabError
 from mergelab.files import write_atomically
 from mergelab.kernel import config, patches, source
-from mergelab.kernel.profile import Profile, load
+from mergelab.kernel.profile import Profile, fragments_for, load
 
-RECIPE = 1
+RECIPE = 2
 """Changes when the same inputs would be built to something else."""
+
+SYMBOLS = "Module.symvers"
+"""What a kernel exports to modules."""
 
 REPORT_SECONDS = 10
 TAIL_LINES = 25
@@ -72,6 +75,7 @@ class Inputs:
     profile: Profile
     version: str
     tree: Path
+    fragments: tuple[Path, ...]
     patches: tuple[Path, ...]
     module: tuple[Path, ...]
     base_config: str
@@ -132,6 +136,7 @@ def collect(options: Options, say: Say) -> Inputs:
     tree = source.unpack(origin, sources)
     version = source.version(tree)
     release = ".".join(version.split(".")[:2])
+    fragments = fragments_for(profile, release)
     series: list[Path] = []
     module: list[Path] = []
     if profile.patched:
@@ -159,8 +164,7 @@ def collect(options: Options, say: Say) -> Inputs:
             "base": base_name,
             "base_sha256": hashlib.sha256(base.encode()).hexdigest() if base else None,
             "fragments": [
-                {"name": fragment.stem, "sha256": source.file_digest(fragment)}
-                for fragment in profile.fragments
+                {"name": fragment.stem, "sha256": source.file_digest(fragment)} for fragment in fragments
             ],
         },
         "output": profile.output,
@@ -168,7 +172,7 @@ def collect(options: Options, say: Say) -> Inputs:
         "linker": _tool_version("ld"),
     }
     digest = hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()[:16]
-    return Inputs(profile, version, tree, tuple(series), tuple(module), base, record, digest)
+    return Inputs(profile, version, tree, fragments, tuple(series), tuple(module), base, record, digest)
 
 
 def require_disk(folder: Path, gib: int) -> None:
@@ -187,15 +191,15 @@ def require_disk(folder: Path, gib: int) -> None:
 
 
 @contextlib.contextmanager
-def _locked(path: Path, say: Say) -> Iterator[TextIO]:
-    """Hold a lock file; who has to wait is told for whom."""
+def _locked(path: Path, what: str, say: Say) -> Iterator[TextIO]:
+    """Hold a lock file; who has to wait is told for whom: the run that builds ``what``."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a+", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            say(f"waits for the run that builds the same kernel (process {lock.read().strip() or 'unknown'})")
+            say(f"waits for the run that builds {what} (process {lock.read().strip() or 'unknown'})")
             fcntl.flock(lock, fcntl.LOCK_EX)
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
@@ -358,11 +362,11 @@ def configure(inputs: Inputs, tree: Path, build: Path, runner: _Runner) -> None:
     if inputs.base_config:
         (build / "base.config").write_text(inputs.base_config, encoding="utf-8")
         base = [str(build / "base.config")]
-    command = ["scripts/kconfig/merge_config.sh", "-Q", "-O", str(build)]
+    command = ["scripts/kconfig/merge_config.sh", "-O", str(build)]
     if inputs.profile.base == "allnoconfig":
         command.append("-n")
-    runner.run("configure", [*command, *base, *map(str, inputs.profile.fragments)], tree)
-    texts = [(fragment.name, fragment.read_text(encoding="utf-8")) for fragment in inputs.profile.fragments]
+    runner.run("configure", [*command, *base, *map(str, inputs.fragments)], tree)
+    texts = [(fragment.name, fragment.read_text(encoding="utf-8")) for fragment in inputs.fragments]
     config.check(texts, (build / ".config").read_text(encoding="utf-8"), tree)
 
 
@@ -383,6 +387,33 @@ def prepare_configured(options: Options, inputs: Inputs, tree: Path, say: Say) -
     folder.mkdir()
     runner = _Runner(folder / "configure.log", environment(options, inputs, tree), say)
     configure(inputs, tree, folder, runner)
+
+
+def prepare_for_modules(options: Options, tree: Path, say: Say) -> None:
+    """Make a source tree like `prepare_configured`, ready for modules outside of it.
+
+    ``make -C tree/build M=...`` makes them for the kernel that `build` gives. That is built first, as it
+    alone knows which symbols it exports.
+
+    Args:
+        options: as for `build`; the profile's kernel has modules.
+        tree: must not exist yet; the caller owns it.
+        say: shows progress.
+
+    Raises:
+        MergelabError: as `build`, or the profile's kernel has no modules.
+    """
+    symbols = build(options, say) / SYMBOLS
+    if not symbols.is_file():
+        raise MergelabError(
+            f"the kernel of profile {options.profile} takes no modules",
+            "use a profile whose output is not an image",
+        )
+    inputs = collect(options, say)
+    prepare_configured(options, inputs, tree, say)
+    runner = _Runner(tree / "build/configure.log", environment(options, inputs, tree), say)
+    runner.run("headers", ["make", "-C", str(tree), "O=build", f"-j{options.jobs}", "modules_prepare"], tree)
+    shutil.copy(symbols, tree / "build" / SYMBOLS)
 
 
 def _build_id(vmlinux: Path) -> str | None:
@@ -412,9 +443,12 @@ def _compile(options: Options, inputs: Inputs, tree: Path, result: Path, runner:
         case "program":
             runner.run("build", [*make, "all"], tree)
             runner.run("modules", [*make, "modules_install", f"INSTALL_MOD_PATH={result / 'modules'}"], tree)
-            for link in (result / "modules").rglob("build"):
-                link.unlink()
+            for name in ("build", "source"):  # both point into the tree, the second one in 6.1 only
+                for link in (result / "modules").glob(f"lib/modules/*/{name}"):
+                    link.unlink()
             shutil.copy(build / "linux", result / "linux")
+    if inputs.profile.output != "image":
+        shutil.copy(build / SYMBOLS, result / SYMBOLS)
     shutil.copy(build / ".config", result / "config")
     shutil.copy(build / "System.map", result / "System.map")
 
@@ -459,7 +493,7 @@ def _manifest(inputs: Inputs, tree: Path, result: Path, runner: _Runner) -> dict
         "files": {
             file.name: source.file_digest(file)
             for file in sorted(result.iterdir())
-            if file.name in ("bzImage", "linux", "System.map", "config")
+            if file.name in ("bzImage", "linux", "System.map", "config", SYMBOLS)
         },
         "build": {"objects": runner.objects, "seconds": runner.seconds},
     }
@@ -494,8 +528,8 @@ def build(options: Options, say: Say) -> Path:
         say: shows progress, a line at a time.
 
     Returns:
-        ``kernels/<digest>``, with manifest.json, config, System.map, build.log and the output:
-        linux-image-*.deb, bzImage, or linux and modules/.
+        ``kernels/<digest>``, with manifest.json, config, System.map, build.log, Module.symvers (unless the
+        output is an image) and the output: linux-image-*.deb, bzImage, or linux and modules/.
 
     Raises:
         MergelabError: an input is missing, a patch does not apply, a config symbol was dropped, the disk is
@@ -509,7 +543,11 @@ def build(options: Options, say: Say) -> Path:
         say(f"{name} is in the cache")
         return result
     _sweep(kernels)
-    with _locked(kernels / f".{inputs.digest}.lock", say) as lock:
+    with (
+        _locked(kernels / f".{inputs.digest}.lock", "the same kernel", say) as lock,
+        # One build keeps all processors busy; the next one finds what it compiled in the compiler's cache.
+        _locked(kernels / ".compiling.lock", "another kernel", say),
+    ):
         if (result / "manifest.json").is_file():
             say(f"{name} is in the cache")
             return result

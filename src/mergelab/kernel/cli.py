@@ -39,9 +39,12 @@ def _tree(parsed: argparse.Namespace) -> int:
     if parsed.to.exists():
         raise MergelabError(f"{parsed.to} exists already", "name a folder that does not exist, or remove it")
     options = _options(parsed)
-    inputs = build.collect(options, build.say_on_stderr)
     try:
-        build.prepare_configured(options, inputs, parsed.to, build.say_on_stderr)
+        if parsed.modules:
+            build.prepare_for_modules(options, parsed.to, build.say_on_stderr)
+        else:
+            inputs = build.collect(options, build.say_on_stderr)
+            build.prepare_configured(options, inputs, parsed.to, build.say_on_stderr)
     except BaseException:
         shutil.rmtree(parsed.to, ignore_errors=True)
         raise
@@ -70,6 +73,9 @@ def register(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     verb.set_defaults(run=_build)
     verb = room.add_parser("tree", parents=[common], help="patch and configure a source tree for other tools")
     verb.add_argument("--to", type=Path, required=True, help="a folder that does not exist yet")
+    verb.add_argument(
+        "--modules", action="store_true", help="for make -C TO/build M=…; builds the kernel, or finds it"
+    )
     verb.set_defaults(run=_tree)
     verb = room.add_parser("source", parents=[common], help="unpack the plain source; prints its folder")
     verb.set_defaults(run=_source)

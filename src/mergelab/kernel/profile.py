@@ -21,7 +21,8 @@ class Profile:
         arch: the kernel's ARCH.
         base: what a symbol is that no fragment names: off (``allnoconfig``), the kernel's default
             (``alldefconfig``), or what the distribution's configuration says (``distribution``).
-        fragments: files of ``kernel/config``, in the order of merging; the later wins.
+        fragments: files of ``kernel/config``, in the order of merging; the later wins. `fragments_for` gives
+            those for one kernel release.
         patched: whether the patch series and the engine's module are part of it.
         output: Debian ``packages``, a bootable ``image`` or a ``program`` (User-Mode Linux).
         disk_gib: free disk space that a build needs, GiB.
@@ -34,6 +35,19 @@ class Profile:
     patched: bool
     output: str
     disk_gib: int
+
+
+def fragments_for(profile: Profile, release: str) -> tuple[Path, ...]:
+    """Give a profile's fragments for a kernel release like ``6.1``, in the order of merging.
+
+    Behind ``NAME.config`` comes ``NAME.<release>.config``, if there is one: what that release calls otherwise
+    or does not have.
+    """
+    found: list[Path] = []
+    for fragment in profile.fragments:
+        own = fragment.with_name(f"{fragment.stem}.{release}.config")
+        found += [fragment, own] if own.is_file() else [fragment]
+    return tuple(found)
 
 
 def names(folder: Path) -> list[str]:

@@ -11,7 +11,16 @@ from pathlib import Path
 
 from mergelab.errors import MergelabError
 
-DEBIAN = Path("/usr/src/linux-source-6.12.tar.xz")
+_PACKAGED = re.compile(r"/usr/src/(linux-source-[\d.]+)\.tar\.xz")
+
+
+def debian(release: str) -> Path:
+    """Give where Debian's package has the source of a kernel like ``6.12``."""
+    return Path(f"/usr/src/linux-source-{release}.tar.xz")
+
+
+DEBIAN = debian("6.12")
+"""The source that is built unless another one is named."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +77,8 @@ def find(path: Path) -> Source:
             f"the kernel source {path} is a folder without .git", "give a git tree or a tarball of it"
         )
     fix = "give a tarball or a git tree by --source (kernel_build_source)"
-    if path == DEBIAN:
-        fix = f"apt-get install {DEBIAN.name.removesuffix('.tar.xz')}, or {fix}"
+    if packaged := _PACKAGED.fullmatch(str(path)):
+        fix = f"apt-get install {packaged[1]}, or {fix}"
     raise MergelabError(f"the kernel source {path} does not exist", fix)
 
 
