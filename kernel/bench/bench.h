@@ -11,7 +11,7 @@
 
 #include "../selftests/memmerge_test.h"
 
-#define ENGINES	2
+enum { KSM, MEMMERGE, ENGINES };
 #define ARRAY_LENGTH(array)	(sizeof(array) / sizeof((array)[0]))
 
 /* What the pages of a subject hold. */
@@ -28,6 +28,7 @@ enum content {
  * @zero_pages: the engines' use_zero_pages
  * @joins: whether memory that comes later is equal to what is merged by then
  * @churn: whether pages are rewritten while the scanner runs
+ * @limits: whether it is how well memmerge keeps to cpu_limit_percent
  * @pages: fixed number of pages, or 0: as asked for
  * @area: pages of each process
  */
@@ -35,7 +36,7 @@ struct subject {
 	const char *name;
 	enum content content;
 	unsigned int passes;
-	bool merges, zero_pages, joins, churn;
+	bool merges, zero_pages, joins, churn, limits;
 	unsigned long pages, area;
 };
 
@@ -64,6 +65,7 @@ bool clock_of_host(void);
 long long clock_wall(void);
 long long clock_cpu(pid_t thread);
 long long clock_thread(pid_t thread);
+long long clock_delay(pid_t thread);
 long long clock_step(void);
 void clock_calibrate(void);
 long long clock_ticks_ns(long long ticks);

@@ -55,6 +55,29 @@ long long clock_cpu(pid_t thread)
 	return clock_thread(thread);
 }
 
+/*
+ * How long whoever clock_cpu() tells of has waited for a processor so far. A
+ * program that measures itself by the time of day takes that for its own.
+ */
+long long clock_delay(pid_t thread)
+{
+	long long delay = -1;
+	char path[64];
+	FILE *file;
+
+	if (output_answers())
+		return output_ask("{\"kind\": \"delay?\"}");
+	snprintf(path, sizeof(path), "/proc/%d/schedstat", (int)thread);
+	file = fopen(path, "r");
+	if (!file || fscanf(file, "%*d %lld", &delay) != 1)
+		delay = -1;
+	if (file)
+		fclose(file);
+	if (delay < 0)
+		tap_end(TAP_FAIL, "%s: no run_delay (CONFIG_SCHED_INFO)", path);
+	return delay;
+}
+
 /* Smallest step of the kernel's own account of CPU time. */
 long long clock_step(void)
 {

@@ -7,7 +7,7 @@
 
 #include "bench.h"
 
-#define KSM	"/sys/kernel/mm/ksm/"
+#define KSM_DIR	"/sys/kernel/mm/ksm/"
 
 static int domain = -1;
 
@@ -36,16 +36,16 @@ static long long ksm_metadata(void)
 
 static void ksm_forget(void)
 {
-	TAP_EQ(0, file_write(KSM "run", "2"));
-	TAP_EQ(0, file_write(KSM "run", "0"));
+	TAP_EQ(0, file_write(KSM_DIR "run", "2"));
+	TAP_EQ(0, file_write(KSM_DIR "run", "0"));
 }
 
 static void ksm_begin(void)
 {
 	ksm_forget();
 	/* A kernel without these has neither skipping nor an advisor. */
-	file_write(KSM "smart_scan", "1");
-	file_write(KSM "advisor_mode", "none");
+	file_write(KSM_DIR "smart_scan", "1");
+	file_write(KSM_DIR "advisor_mode", "none");
 }
 
 static void ksm_add(struct process *process)
@@ -63,6 +63,8 @@ static void memmerge_begin(void)
 {
 	/* Idle rounds cost as others, but would be waited for. */
 	file_write(SYSFS "max_idle_millisecs", "0");
+	file_write(SYSFS "domain_lock_max_ns", "0");
+	file_write(SYSFS "page_table_lock_max_ns", "0");
 	domain = domain_open();
 }
 
@@ -89,13 +91,13 @@ static long long memmerge_metadata(void)
 }
 
 const struct engine engines[ENGINES] = {
-	{
-		.name = "ksm", .dir = KSM, .thread = "ksmd",
+	[KSM] = {
+		.name = "ksm", .dir = KSM_DIR, .thread = "ksmd",
 		.zeroed = "ksm_zero_pages",
 		.begin = ksm_begin, .add = ksm_add, .end = ksm_end,
 		.metadata = ksm_metadata,
 	},
-	{
+	[MEMMERGE] = {
 		.name = "memmerge", .dir = SYSFS, .thread = "memmerged",
 		.zeroed = "pages_mapped_zero",
 		.begin = memmerge_begin, .add = memmerge_add,

@@ -22,6 +22,7 @@
 #define CHURN_STEP_MS	20
 #define CALIBRATE_MS	400
 #define ASKS		15
+#define LIMIT_MS	4000
 
 static void sleep_ms(long long ms)
 {
@@ -112,6 +113,17 @@ static void measure_floor(void)
 {
 	line_begin("floor");
 	line_int("ps_per_page", processes_order(ORDER_FLOOR, 0) / processes_nr);
+	line_end();
+}
+
+/* Of memmerge; KSM does not count how long it holds locks. */
+static void measure_holds(const struct engine *engine)
+{
+	if (engine != &engines[MEMMERGE])
+		return;
+	line_begin("holds");
+	line_int("domain", engine_read(engine, "domain_lock_max_ns"));
+	line_int("table", engine_read(engine, "page_table_lock_max_ns"));
 	line_end();
 }
 
@@ -344,10 +356,52 @@ static void measure_passes(const struct engine *engine)
 		line_int("metadata", engine->metadata() - idle);
 	line_int("free_gain", memory_free() - free_before);
 	line_end();
+	measure_holds(engine);
 	if (place_subject->joins)
 		measure_join(engine);
 	engine_write(engine, "run", 0);
 	measure_writes(place_subject->merges ? "merged" : "scanned");
+	engine->end();
+}
+
+/* Does memmerge take the CPU time that it may, no more and no less? */
+static void measure_limits(const struct engine *engine)
+{
+	/* The first: not running, for what goes on without a scanner. */
+	static const unsigned int percents[] = { 0, 5, 10, 25, 50, 75 };
+	pid_t thread = engine_thread(engine);
+	unsigned int i;
+
+	engine_attach(engine);
+	for (i = 0; i < ARRAY_LENGTH(percents); i++) {
+		long long wall, cpu, own, scanned, delay;
+
+		engine_write(engine, "cpu_limit_percent", percents[i]);
+		engine_write(engine, "run", percents[i] != 0);
+		sleep_ms(GAP_MS);
+		scanned = engine_read(engine, "pages_scanned");
+		own = engine_read(engine, "scan_cpu_ns");
+		delay = clock_delay(thread);
+		wall = clock_wall();
+		cpu = clock_cpu(thread);
+		sleep_ms(LIMIT_MS);
+		cpu = clock_cpu(thread) - cpu;
+		wall = clock_wall() - wall;
+		delay = clock_delay(thread) - delay;
+		own = engine_read(engine, "scan_cpu_ns") - own;
+		scanned = engine_read(engine, "pages_scanned") - scanned;
+		engine_write(engine, "run", 0);
+
+		line_begin("limit");
+		line_int("percent", percents[i]);
+		line_int("wall_ns", wall);
+		line_int("cpu_ns", cpu);
+		line_int("delay_ns", delay);
+		line_int("account_ns", own);
+		line_int("scanned", scanned);
+		line_end();
+	}
+	engine_write(engine, "cpu_limit_percent", 0);
 	engine->end();
 }
 
@@ -389,6 +443,15 @@ void measure_subject(const struct subject *subject, unsigned long pages,
 	checksum = processes_order(ORDER_CHECKSUM, 0);
 	for (place_pair = 1; place_pair <= pairs; place_pair++) {
 		measure_watching();
+		if (subject->limits) {
+			place_engine = engines[MEMMERGE].name;
+			line_begin("run");
+			line_end();
+			processes_order(ORDER_TOUCH, 0);
+			measure_limits(&engines[MEMMERGE]);
+			place_engine = NULL;
+			continue;
+		}
 		measure_floor();
 		measure_writes("own");
 		for (i = 0; i < ENGINES; i++)

@@ -50,6 +50,10 @@ const struct subject subjects[] = {
 		.name = "sharers", .content = IDENTICAL, .area = 1000,
 		.passes = PASSES_MERGED, .merges = true, .pages = 10000,
 	},
+	{
+		.name = "limit", .content = RANDOM, .area = AREA,
+		.pages = AREA, .limits = true,
+	},
 	{ .name = NULL },
 };
 

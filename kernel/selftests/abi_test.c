@@ -17,6 +17,32 @@ static void unknown_request(void)
 	close(domain);
 }
 
+/* A request that writes no answer may be given constant memory. */
+static void constants(void)
+{
+	struct memmerge_limit *limit = (void *)memory(1);
+	struct memmerge_region region = { .size = sizeof(region) };
+	unsigned char *mem = memory(1);
+	int domain = domain_open();
+
+	mem[0] = 1;
+	region.id = region_add(domain, mem, PAGE);
+	limit->size = sizeof(*limit);
+	limit->unshare_bytes = PAGE;
+	TAP_EQ(0, mprotect(limit, PAGE, PROT_READ));
+	TAP_EQ(0, request(domain, MEMMERGE_LIMIT, limit));
+	TAP_EQ(PAGE, stat_of(domain, 0).unshare_limit);
+
+	TAP_EQ(0, mprotect(limit, PAGE, PROT_READ | PROT_WRITE));
+	memcpy(limit, &region, sizeof(region));
+	TAP_EQ(0, mprotect(limit, PAGE, PROT_READ));
+	TAP_EQ(0, request(domain, MEMMERGE_REMOVE_REGION, limit));
+	TAP_EQ(0, stat_of(domain, 0).regions);
+	munmap(limit, PAGE);
+	munmap(mem, PAGE);
+	close(domain);
+}
+
 static void sizes(void)
 {
 	static const struct {
@@ -280,6 +306,8 @@ int main(void)
 	static const struct tap_test tests[] = {
 		{ "an unknown request is ENOTTY", unknown_request },
 		{ "sizes too small, too large, newer, and bad pointers", sizes },
+		{ "arguments that nothing is written to may be constant",
+		  constants },
 		{ "unknown flags and reserved fields are EINVAL", flags },
 		{ "unaligned, empty, overflowing, unmapped ranges", ranges },
 		{ "overlapping regions, in one domain and in two", overlaps },

@@ -30,6 +30,7 @@ static void choose(const char *engine)
 /* From a known state: memmerge chosen, stopped, and nothing merged. */
 static void begin(void)
 {
+	prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0);
 	TAP_EQ(0, file_write(SYSFS "run", "0"));
 	TAP_EQ(0, file_write(KSM "run", "2"));
 	choose("ksm");
@@ -217,6 +218,35 @@ static void one_pass(void)
 	end();
 }
 
+/* The host's limit of what may have to be unshared, to the page. */
+static void limited(void)
+{
+	const unsigned long less = 5;
+	long long refused;
+	struct pair p;
+	char text[32];
+
+	begin();
+	p = areas_new(PAGES, 1500);
+	refused = file_read(SYSFS "pages_refused");
+	snprintf(text, sizeof(text), "%lu", (PAGES - less) * PAGE);
+	TAP_EQ(0, file_write(SYSFS "unshare_limit", text));
+	advise(&p, MADV_MERGEABLE);
+	scan_round();
+	TAP_EQ(PAGES - less, file_read(SYSFS "pages_sharing"));
+	TAP_EQ(PAGES - less, pair_same_frames(&p));
+	TAP_CHECK(file_read(SYSFS "pages_refused") >=
+		  refused + (long long)less);
+	pair_holds(&p, 1500);
+
+	TAP_EQ(0, file_write(SYSFS "unshare_limit", "-1"));
+	scan_round();
+	TAP_EQ(PAGES, pair_same_frames(&p));
+	pair_holds(&p, 1500);
+	areas_free(&p);
+	end();
+}
+
 static void unadvised(void)
 {
 	unsigned char *zero;
@@ -400,10 +430,18 @@ static void exec_self(void)
 	tap_end(TAP_FAIL, "%s: %s", self, strerror(errno));
 }
 
+/* Linux 6.1 does not know it. */
+static void need_prctl(void)
+{
+	if (prctl(PR_GET_MEMORY_MERGE, 0, 0, 0, 0) < 0 && errno == EINVAL)
+		TAP_SKIP_TEST("this kernel has no PR_SET_MEMORY_MERGE");
+}
+
 static void whole_process(void)
 {
 	struct pair p;
 
+	need_prctl();
 	begin();
 	p = areas_new(PAGES, 4000);
 	TAP_EQ(0, prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0));
@@ -418,6 +456,43 @@ static void whole_process(void)
 	file_wait(SYSFS "pages_shared", 0);
 	pair_holds(&p, 4000);
 	areas_free(&p);
+	end();
+}
+
+/* With arguments that take so long to copy that the engine sees it begin. */
+static void exec_slowly(void)
+{
+	static char argument[100 << 10];
+	char *arguments[12];
+	unsigned int i;
+
+	memset(argument, 'x', sizeof(argument) - 1);
+	arguments[0] = (char *)self;
+	arguments[1] = CHILD;
+	for (i = 2; i < 11; i++)
+		arguments[i] = argument;
+	arguments[i] = NULL;
+	execv(self, arguments);
+	tap_end(TAP_FAIL, "%s: %s", self, strerror(errno));
+}
+
+/*
+ * Its address space has no size yet when it is first heard of. One that is
+ * never done with would stop the rounds of all.
+ */
+static void program_begins(void)
+{
+	unsigned int i;
+
+	need_prctl();
+	begin();
+	TAP_EQ(0, prctl(PR_SET_MEMORY_MERGE, 1, 0, 0, 0));
+	scan_round();
+	for (i = 0; i < 8; i++) {
+		TAP_EQ(0, file_write(SYSFS "run", "1"));
+		child_ends(child_of(exec_slowly), 0);
+	}
+	TAP_EQ(0, prctl(PR_SET_MEMORY_MERGE, 0, 0, 0, 0));
 	end();
 }
 
@@ -797,7 +872,8 @@ static void every_file(void)
 		files++;
 	}
 	closedir(dir);
-	TAP_CHECK(files >= 22);
+	/* 6.1 has the fewest. */
+	TAP_CHECK(files >= 14);
 	end();
 }
 
@@ -941,7 +1017,8 @@ static void far_apart(void)
 	TAP_CHECK(file_read(SYSFS "metadata_bytes") < empty + (64 << 10));
 	munmap(mem, pages * PAGE);
 	scan_round();
-	TAP_EQ(empty, file_read(SYSFS "metadata_bytes"));
+	/* A reference that somebody has to the page keeps its chain a while. */
+	file_wait(SYSFS "metadata_bytes", empty);
 	end();
 }
 
@@ -952,6 +1029,7 @@ int main(int argc, char **argv)
 		{ "inherited zero pages are counted", inherited_zero_pages },
 		{ "the engine is chosen by name", chosen_by_name },
 		{ "advised memory merges in one pass", one_pass },
+		{ "the guard's limit holds for advised memory", limited },
 		{ "MADV_UNMERGEABLE gives back every page", unadvised },
 		{ "of a part as well, and nothing remembers it",
 		  partly_unadvised },
@@ -959,6 +1037,8 @@ int main(int argc, char **argv)
 		  unadvised_in_swap },
 		{ "prctl() is for all memory, over fork and exec",
 		  whole_process },
+		{ "a program that begins while processes are scanned",
+		  program_begins },
 		{ "registered and advised memory stay apart", apart },
 		{ "registering takes memory from the advised domain",
 		  registered_later },
@@ -977,6 +1057,7 @@ int main(int argc, char **argv)
 		{ "address space that was never touched costs nothing",
 		  far_apart },
 	};
+	int status;
 
 	self = argv[0];
 	if (argc > 1 && !strcmp(argv[1], CHILD)) {
@@ -985,5 +1066,9 @@ int main(int argc, char **argv)
 		return tap_run(&child) ? 13 : 0;
 	}
 	enter_cgroup();
-	return tap_main(tests, sizeof(tests) / sizeof(tests[0]));
+	status = tap_main(tests, sizeof(tests) / sizeof(tests[0]));
+	/* The next program begins as this one did, also behind a failure. */
+	file_write(SYSFS "run", "0");
+	file_write(SYSFS "engine", "ksm");
+	return status;
 }

@@ -275,4 +275,28 @@ static inline void write_same(unsigned char *page)
 	__atomic_fetch_xor(page, 1, __ATOMIC_SEQ_CST);
 }
 
+/* The last test of a program: all of its memory is gone. */
+static inline void nothing_left(void)
+{
+	file_wait(SYSFS "domains", 0);
+	TAP_EQ(0, file_read(SYSFS "regions"));
+	TAP_EQ(0, file_read(SYSFS "pages_shared"));
+	TAP_EQ(0, file_read(SYSFS "pages_sharing"));
+	TAP_EQ(0, file_read(SYSFS "metadata_bytes"));
+}
+
+/* Where this machine swaps to; @device is left as it is if it does not. */
+static inline void find_swap(char device[64])
+{
+	FILE *swaps = fopen("/proc/swaps", "r");
+	char line[256];
+
+	if (!swaps)
+		return;
+	while (fgets(line, sizeof(line), swaps))
+		if (line[0] == '/')
+			sscanf(line, "%63s", device);
+	fclose(swaps);
+}
+
 #endif /* MEMMERGE_TEST_H */

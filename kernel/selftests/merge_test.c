@@ -3,6 +3,7 @@
  * What merging promises, with exact numbers: the engine's counters, the frame
  * numbers of the pages, and every byte of their content.
  */
+#include <linux/mempolicy.h>
 #include <signal.h>
 #include <sys/uio.h>
 
@@ -736,6 +737,85 @@ static void huge_enough(void)
 	munmap(raw, 3 * size);
 }
 
+/* Memory that is taken from one node, of known content. */
+static unsigned char *memory_on(unsigned int node, uint64_t seed)
+{
+	const unsigned long mask = 1UL << node;
+	unsigned char *mem = memory(PAGES);
+	unsigned long i;
+
+	TAP_EQ(0, syscall(SYS_mbind, mem, PAGES * PAGE, MPOL_BIND, &mask,
+			  sizeof(mask) * 8, 0));
+	for (i = 0; i < PAGES; i++)
+		fill(mem + i * PAGE, seed + i);
+	return mem;
+}
+
+static int node_of(const void *addr)
+{
+	int node = -1;
+
+	TAP_EQ(0, syscall(SYS_move_pages, 0, 1, &addr, NULL, &node, 0));
+	return node;
+}
+
+/* merge_across_nodes, on a machine of several nodes. */
+static void nodes(void)
+{
+	struct memmerge_scan arg = { .size = sizeof(arg) };
+	unsigned char *a, *b, *c;
+	struct memmerge_stat stat;
+	unsigned long i;
+	int domain;
+
+	if (access(SYSFS "merge_across_nodes", R_OK))
+		TAP_SKIP_TEST("this kernel does not know NUMA");
+	if (access("/sys/devices/system/node/node1", F_OK))
+		TAP_SKIP_TEST("this machine has one node");
+	TAP_EQ(1, file_read(SYSFS "merge_across_nodes"));
+	TAP_EQ(0, file_write(SYSFS "merge_across_nodes", "0"));
+	domain = domain_open();
+	a = memory_on(0, 23000);
+	b = memory_on(1, 23000);
+	region_add(domain, a, PAGES * PAGE);
+	region_add(domain, b, PAGES * PAGE);
+	TAP_EQ(0, node_of(a));
+	TAP_EQ(1, node_of(b));
+	domain_scan(domain);
+	domain_scan(domain);
+	TAP_EQ(0, stat_of(domain, 0).pages_shared);
+
+	/* With its like of the same node, and that stays on its node. */
+	c = memory_on(1, 23000);
+	region_add(domain, c, PAGES * PAGE);
+	domain_scan(domain);
+	TAP_EQ(PAGES, stat_of(domain, 0).pages_sharing);
+	for (i = 0; i < PAGES; i++) {
+		TAP_CHECK(pfn_of(b + i * PAGE) == pfn_of(c + i * PAGE));
+		TAP_CHECK(pfn_of(a + i * PAGE) != pfn_of(c + i * PAGE));
+		TAP_EQ(1, node_of(c + i * PAGE));
+	}
+
+	/* Not while pages are shared by the old rule. */
+	TAP_EQ(-EBUSY, file_write(SYSFS "merge_across_nodes", "1"));
+	TAP_EQ(0, ioctl(domain, MEMMERGE_UNMERGE, &arg));
+	TAP_EQ(0, file_write(SYSFS "merge_across_nodes", "1"));
+	domain_scan(domain);
+	domain_scan(domain);
+	stat = stat_of(domain, 0);
+	TAP_EQ(PAGES, stat.pages_shared);
+	TAP_EQ(2 * PAGES, stat.pages_sharing);
+	for (i = 0; i < PAGES; i++) {
+		TAP_CHECK(pfn_of(a + i * PAGE) == pfn_of(c + i * PAGE));
+		TAP_CHECK(holds(a + i * PAGE, 23000 + i));
+		TAP_CHECK(holds(b + i * PAGE, 23000 + i));
+	}
+	close(domain);
+	munmap(a, PAGES * PAGE);
+	munmap(b, PAGES * PAGE);
+	munmap(c, PAGES * PAGE);
+}
+
 static void soft_dirty(void)
 {
 	int fd = open("/proc/self/pagemap", O_RDONLY);
@@ -760,15 +840,6 @@ static void soft_dirty(void)
 	TAP_EQ(0, entry >> 55 & 1);
 	close(fd);
 	pair_free(&p);
-}
-
-static void nothing_left(void)
-{
-	file_wait(SYSFS "domains", 0);
-	TAP_EQ(0, file_read(SYSFS "pages_shared"));
-	TAP_EQ(0, file_read(SYSFS "pages_sharing"));
-	TAP_EQ(0, file_read(SYSFS "regions"));
-	TAP_EQ(0, file_read(SYSFS "metadata_bytes"));
 }
 
 int main(void)
@@ -799,6 +870,7 @@ int main(void)
 		{ "KSM beside it: neither touches the other's pages", beside_ksm },
 		{ "huge pages are split when their parts merge", huge_pages },
 		{ "huge pages are not split for a few pages", huge_enough },
+		{ "merge_across_nodes=0 merges within a node only", nodes },
 		{ "the soft-dirty bit survives merging", soft_dirty },
 		{ "nothing is left behind", nothing_left },
 	};

@@ -31,19 +31,6 @@ static void need_swap(void)
 		TAP_SKIP_TEST("this kernel has no memory.reclaim");
 }
 
-static void find_swap(void)
-{
-	FILE *swaps = fopen("/proc/swaps", "r");
-	char line[256];
-
-	if (!swaps)
-		return;
-	while (fgets(line, sizeof(line), swaps))
-		if (line[0] == '/')
-			sscanf(line, "%63s", swap_device);
-	fclose(swaps);
-}
-
 static bool swapped_in(pid_t pid, const void *addr)
 {
 	char path[64];
@@ -860,15 +847,6 @@ static void poisoned(void)
 	pair_free(&p);
 }
 
-static void nothing_left(void)
-{
-	file_wait(SYSFS "domains", 0);
-	TAP_EQ(0, file_read(SYSFS "pages_shared"));
-	TAP_EQ(0, file_read(SYSFS "pages_sharing"));
-	TAP_EQ(0, file_read(SYSFS "regions"));
-	TAP_EQ(0, file_read(SYSFS "metadata_bytes"));
-}
-
 int main(void)
 {
 	static const struct tap_test tests[] = {
@@ -894,7 +872,7 @@ int main(void)
 		{ "nothing is left behind", nothing_left },
 	};
 
-	find_swap();
+	find_swap(swap_device);
 	enter_cgroup();
 	return tap_main(tests, sizeof(tests) / sizeof(tests[0]));
 }

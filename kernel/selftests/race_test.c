@@ -14,7 +14,7 @@
 #define PAGES		512UL
 #define CONTENTS	4		/* few, so that pages merge all the time */
 #define ROUNDS		40
-#define ROUND_SECONDS	120		/* on a slow machine they are fewer */
+#define ROUND_SECONDS	15		/* on a slow machine they are fewer */
 
 struct writer {
 	pthread_t thread;
@@ -82,10 +82,11 @@ static unsigned long writers_stop(void)
 {
 	unsigned long i, t, writes = 0;
 
-	TAP_EQ(0, file_write(SYSFS "run", "0"));
+	/* First, as a scanner that is to stop would have to wait for them. */
 	atomic_store(&stop, true);
 	for (t = 0; t < THREADS; t++)
 		pthread_join(writers[t].thread, NULL);
+	TAP_EQ(0, file_write(SYSFS "run", "0"));
 	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "20"));
 
 	for (t = 0; t < THREADS; t++) {
@@ -100,12 +101,13 @@ static unsigned long writers_stop(void)
 
 static void racing_writes(void)
 {
-	double end = seconds() + ROUND_SECONDS;
 	int domain = domain_open();
 	unsigned long i, t, merged = 0, writes;
+	double end;
 
 	writers_start(domain);
-	for (i = 0; i < ROUNDS && seconds() < end; i++)
+	end = seconds() + ROUND_SECONDS;
+	for (i = 0; i < ROUNDS && (!merged || seconds() < end); i++)
 		merged += domain_scan(domain).merged;
 	writes = writers_stop();
 	/* Without both there was no race. */
@@ -149,9 +151,9 @@ static void racing_mm(void)
 {
 	unsigned char *still = memory(PAGES), *to = memory(PAGES);
 	unsigned long i, j, t, merged = 0, writes;
-	double end = seconds() + ROUND_SECONDS;
 	int domain = domain_open();
 	pid_t pids[4];
+	double end;
 	int status;
 
 	if (access(CGROUP "/memory.reclaim", W_OK))
@@ -161,7 +163,8 @@ static void racing_mm(void)
 	region_add(domain, still, PAGES * PAGE);
 	region_add(domain, to, PAGES * PAGE);
 	writers_start(domain);
-	for (i = 0; i < ROUNDS && seconds() < end; i++) {
+	end = seconds() + ROUND_SECONDS;
+	for (i = 0; i < ROUNDS && (!merged || seconds() < end); i++) {
 		for (j = 0; j < 4; j++) {
 			merged += domain_scan(domain).merged;
 			file_write(CGROUP "/memory.reclaim", "2M");
