@@ -40,6 +40,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--density-contents", type=int, default=2, help="different guests' contents in the density check"
     )
     group.addoption(
+        "--guests-end", action="store_true", help="guests end behind the checks: do not clear their memory"
+    )
+    group.addoption(
         "--host-tool", default="/usr/local/sbin/mergelab-host", help="path of mergelab-host on a host"
     )
 
@@ -126,6 +129,12 @@ def merge_pages(request: pytest.FixtureRequest) -> int:
 def density_contents(request: pytest.FixtureRequest) -> int:
     """How many different contents the guests of the density check hold."""
     return int(request.config.getoption("--density-contents"))
+
+
+@pytest.fixture
+def guests_end(request: pytest.FixtureRequest) -> bool:
+    """Whether the guests are ended behind the checks, so that nobody needs their memory given back."""
+    return bool(request.config.getoption("--guests-end"))
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def test_off(claim: Proving, guests: Guests, merge_guests: int, merge_pages: int
         it.witness(
             "memory", "pages by which the processes shrank", 0, shrunk, "pages", tolerance=PROCESS_TOLERANCE
         )
-        it.bench.do("engine set run 1")
+        it.bench.do("engine set run=1")
         merged, stat = it.bench.wait(
             f"domain stat {scene.domain}",
             lambda value: bool(value["pages_sharing"] >= sharing),
@@ -42,7 +42,7 @@ def test_off(claim: Proving, guests: Guests, merge_guests: int, merge_pages: int
             f"with the engine running the same pages were merged ({stat['pages_sharing']} of {sharing})",
             merged,
         )
-        content(it, it.bench.do("engine set run 0", scene.verify(pattern))[1])
+        content(it, it.bench.do("engine set run=0", scene.verify(pattern))[1])
 
 
 def test_corrupt(claim: Proving, guests: Guests, merge_pages: int) -> None:
