@@ -24,7 +24,13 @@ from mergelab.files import write_atomically
 from mergelab.judge import judge
 
 PAGE = 4096
-TUNABLES = ("pages_to_scan", "sleep_millisecs", "use_zero_pages", "max_page_sharing", "run")
+TUNABLES = (
+    "pages_to_scan", "sleep_millisecs", "use_zero_pages", "max_page_sharing", "huge_split_pages", "run"
+)  # fmt: skip
+STAGE = {"run": 0, "use_zero_pages": 1, "huge_split_pages": 1}
+"""What exact numbers rest on, whatever the operator prefers: only the scans of a check merge, zeroes merge
+with the kernel's zero page, and no page is left alone because it lies in a huge one."""
+
 CALL_SECONDS = 600
 SSH_FAILED = 255
 TIMEOUT_EXPIRED = 124
@@ -176,10 +182,10 @@ class Scene:
 
     @property
     def setup(self) -> list[str]:
-        """Verbs that stop the scanner and register the areas."""
+        """Verbs that set the stage and register the areas."""
         length = self.count * PAGE
         add = f"domain add {self.domain} {self.group.options} --length {length}"
-        return ["engine set run 0", f"domain create {self.domain} --replace", add]
+        return [_setting(STAGE), f"domain create {self.domain} --replace", add]
 
     @property
     def look(self) -> list[str]:
@@ -351,11 +357,9 @@ def _position(bench: Bench) -> dict[str, Any]:
 
 def _after(claim: Claim, before: Mapping[str, Any]) -> None:
     tunables: Mapping[str, int] = before["tunables"]
-    restore = [f"engine set {name} {value}" for name, value in tunables.items()]
     verbs = [
         *claim.leave(),
-        *restore,
-        *(["engine get"] if tunables else []),
+        *([_setting(tunables), "engine get"] if tunables else []),
         f"klog --after {before['log']['last']}",
     ]
     values = claim.bench.do(*verbs)
@@ -367,3 +371,7 @@ def _after(claim: Claim, before: Mapping[str, Any]) -> None:
     text = "the kernel reported no error" + (f"; it said: {errors[0]}" if errors else "")
     claim.witness("kernel-log", text, 0, None if log["lost"] else len(errors), "messages")
     claim.witness("kernel-log", "the kernel's taint did not change", before["log"]["taint"], log["taint"])
+
+
+def _setting(tunables: Mapping[str, int]) -> str:
+    return "engine set " + " ".join(f"{name}={value}" for name, value in tunables.items())

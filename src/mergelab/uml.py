@@ -89,13 +89,19 @@ def parse(console: str) -> Boot:
     return Boot(console.replace("\r", ""), steps)
 
 
-def build_kernel(profile: str, say: build.Say = build.say_on_stderr, kernel: Path = KERNEL) -> Path:
+def build_kernel(
+    profile: str,
+    say: build.Say = build.say_on_stderr,
+    kernel: Path = KERNEL,
+    origin: Path = source.DEBIAN,
+) -> Path:
     """Build a profile for User-Mode Linux, or find it in the cache; returns its folder.
 
     Args:
         profile: its name.
         say: is told what goes on.
         kernel: the folder with patches, module and profiles.
+        origin: the kernel's source.
 
     Raises:
         MergelabError: it cannot be built.
@@ -103,7 +109,7 @@ def build_kernel(profile: str, say: build.Say = build.say_on_stderr, kernel: Pat
     options = build.Options(
         kernel=kernel,
         profile=profile,
-        source=source.DEBIAN,
+        source=origin,
         cache=build.default_cache(),
         jobs=build.default_jobs(),
     )

@@ -35,12 +35,14 @@ class Case:
         title: what the pages hold, a phrase.
         merges: whether there is anything to save.
         pages: fixed number of pages; None where sizes apply.
+        runs: of each pair: one for each engine, or of memmerge alone.
     """
 
     name: str
     title: str
     merges: bool
     pages: int | None = None
+    runs: int = 2
 
 
 CASES = {
@@ -64,6 +66,13 @@ CASES = {
         ),
         Case(name="guest", title="memory of an idle Linux guest", merges=True),
         Case(name="sharers", title="one page with 10,000 sharers", merges=True, pages=10_000),
+        Case(
+            name="limit",
+            title="random pages, scanned under cpu_limit_percent",
+            merges=False,
+            pages=AREA // PAGE,
+            runs=1,
+        ),
     )
 }
 """Every case, in the order in which they are measured and shown."""

@@ -10,8 +10,8 @@ from rich.console import Console
 from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 
-from mergelab.benchmark.lines import ENGINES, Line
-from mergelab.benchmark.plan import Plan
+from mergelab.benchmark.lines import Line
+from mergelab.benchmark.plan import CASES, Plan
 
 
 class Progress:
@@ -22,7 +22,7 @@ class Progress:
         self._console = console
         self._plan = plan
         self._runs = 0
-        self._total = len(plan.items) * plan.pairs * len(ENGINES)
+        self._total = sum(CASES[item.case].runs for item in plan.items) * plan.pairs
         self._bar = Bar(
             TextColumn("[progress.description]{task.description}"),
             BarColumn(),

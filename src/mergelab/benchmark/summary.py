@@ -27,6 +27,10 @@ COMPLETE = 0.995
 """Share of the final saving from which on it counts as complete; the rest are pages busy at that moment."""
 
 
+EXPLAINED = 0.3
+"""Share of a CPU limit: where waiting for a processor may explain more, how well it was kept is not known."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric:
     """A kind of figure.
@@ -65,6 +69,9 @@ METRICS: Mapping[str, Metric] = {
     "join": Metric(title="passes until new memory joins a shared page", unit="passes"),
     "churn": Metric(title="CPU per page scanned, while pages are rewritten", unit="ns"),
     "churn_kept": Metric(title="saving kept while pages are rewritten", unit="share", better="higher"),
+    "limit_off": Metric(title="CPU time is off its limit, by more than waiting explains", unit="share"),
+    "hold_domain": Metric(title="longest hold of the domain's lock", unit="ns", better=""),
+    "hold_table": Metric(title="longest hold of a page table's lock, to look at it", unit="ns", better=""),
     "account": Metric(title="CPU per page and pass by the kernel's own account", unit="ns", better=""),
 }
 """Every figure, in the order in which it is shown."""
@@ -190,13 +197,10 @@ def _pair(pages: int, lines: Sequence[Line]) -> dict[str, dict[str, float]]:
             figures |= _passes(passes, pages, cost, engine)
         for line in by_kind.get((engine, "state"), []):
             figures |= _state(line, pages, len(passes))
-        for line in by_kind.get((engine, "writes"), []):
-            figures |= _writes(line)
-        for line in by_kind.get((engine, "join"), []):
-            if "passes" in line.data:
-                figures["join"] = line.data["passes"]
-        for line in by_kind.get((engine, "churn"), []):
-            figures |= _churn(line)
+        for kind, read in SIMPLE.items():
+            for line in by_kind.get((engine, kind), []):
+                figures |= read(line)
+        figures |= _limits(by_kind.get((engine, "limit"), []), cost)
         if figures:
             found[engine] = figures
     return found
@@ -296,6 +300,38 @@ def _churn(line: Line) -> dict[str, float]:
     if expected > 0:
         found["churn_kept"] = line.data["saved"] / expected
     return found
+
+
+def _limits(lines: Sequence[Line], cost: _Watching) -> dict[str, float]:
+    """How far the CPU time that was taken is from the limit.
+
+    Who measures himself by the time of day takes that for his own in which he waited for a processor. So a
+    scanner is too slow only by what this waiting does not explain; nothing is known where it explains much.
+    """
+    taken = {line.data["percent"]: (line.data["cpu_ns"] - cost.ask) / line.data["wall_ns"] for line in lines}
+    idle = taken.get(0, 0.0)
+    off = []
+    for line in lines:
+        percent = line.data["percent"]
+        if percent:
+            least = (taken[percent] - idle) * 100 / percent
+            waited = line.data["delay_ns"] / line.data["wall_ns"] * 100 / percent
+            if waited > EXPLAINED:
+                return {}
+            off.append(max(least - 1, 1 - least - waited, 0.0))
+    return {"limit_off": max(off)} if off else {}
+
+
+def _join(line: Line) -> dict[str, float]:
+    return {"join": line.data["passes"]} if "passes" in line.data else {}
+
+
+def _holds(line: Line) -> dict[str, float]:
+    return {f"hold_{lock}": line.data[lock] for lock in ("domain", "table")}
+
+
+SIMPLE = {"writes": _writes, "join": _join, "churn": _churn, "holds": _holds}
+"""What to read of measurements that say everything by themselves, by kind."""
 
 
 def title(case: str) -> str:

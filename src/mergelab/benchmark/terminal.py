@@ -11,7 +11,7 @@ from rich.text import Text
 from mergelab.benchmark import goals, record, text
 from mergelab.benchmark.compare import REGRESSION
 from mergelab.benchmark.lines import ENGINES
-from mergelab.benchmark.summary import METRICS, Result
+from mergelab.benchmark.summary import METRICS, Result, Spread
 
 COLUMNS = {
     "first": "1st pass",
@@ -58,6 +58,8 @@ def _cases(results: list[Result]) -> Table:
     for heading in COLUMNS.values():
         table.add_column(heading, justify="right", overflow="fold")
     for result in results:
+        if not any(_known(result, engine, key) for engine in ENGINES for key in COLUMNS):
+            continue  # one that only a goal is about
         for number, engine in enumerate(ENGINES):
             table.add_row(
                 result.case if number == 0 else text.memory(result.pages),
@@ -73,8 +75,12 @@ def _cases(results: list[Result]) -> Table:
     return table
 
 
+def _known(result: Result, engine: str, key: str) -> Spread | None:
+    return result.figure(engine, key) or result.figure(engine, INSTEAD.get(key, key))
+
+
 def _cell(result: Result, engine: str, key: str) -> str:
-    value = result.figure(engine, key) or result.figure(engine, INSTEAD.get(key, key))
+    value = _known(result, engine, key)
     return "–" if value is None else text.quantity(value.median, METRICS[key].unit)
 
 

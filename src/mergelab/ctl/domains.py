@@ -9,25 +9,7 @@ from typing import Any
 from mergelab.ctl import status
 from mergelab.host import HostError
 from mergelab.host.domains import ask
-
-REASONS = {
-    "pages_unshared": "no equal page found",
-    "pages_volatile": "its content changes, or its sharing did not last",
-    "skip_absent": "nothing there: never touched, or given back",
-    "skip_swapped": "swapped out",
-    "skip_file": "shared or file mapping",
-    "skip_hugetlb": "hugetlb mapping",
-    "skip_special": "device or other special mapping",
-    "skip_locked": "locked by mlock()",
-    "skip_guarded": "under userfaultfd write protection or soft-dirty tracking",
-    "skip_huge": "part of a transparent huge page",
-    "skip_foreign": "merged by KSM",
-    "skip_busy": "pinned, under I/O, or written meanwhile",
-    "skip_nomem": "the host had no memory for the merge",
-    "skip_crowded": "too many forks or moved mappings in its page table",
-    "skip_guard": "the limit of what may have to be unshared is reached",
-}
-"""Why a page of a region is not merged, by the field of struct memmerge_stat that counts it."""
+from mergelab.host.engine import REASONS
 
 
 def gather(names: Sequence[str] = (), ask: Callable[[dict[str, Any]], object] = ask) -> list[dict[str, Any]]:

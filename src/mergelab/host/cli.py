@@ -150,8 +150,7 @@ def _add_engine(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     add.add_argument("--missing-ok", action="store_true", help="print {} when the module is not loaded")
     add.set_defaults(verb=_engine_get)
     add = actions.add_parser("set")
-    add.add_argument("file")
-    add.add_argument("value", type=_number)
+    add.add_argument("settings", nargs="+", type=_setting, metavar="FILE=VALUE")
     add.set_defaults(verb=_engine_set)
     add = actions.add_parser("device", help="kind, mode, owner and group of /dev/memmerge")
     add.set_defaults(verb=lambda _: _engine_device())
@@ -200,6 +199,13 @@ def _add_plain(verbs: argparse._SubParsersAction[argparse.ArgumentParser]) -> No
 
 def _number(text: str) -> int:
     return int(text, 0)
+
+
+def _setting(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(f"'{text}' is not FILE=VALUE")
+    return name, _number(value)
 
 
 def _limit(text: str) -> int:
@@ -259,8 +265,9 @@ def _engine_get(options: argparse.Namespace) -> object:
 def _engine_set(options: argparse.Namespace) -> object:
     from mergelab.host import engine  # noqa: PLC0415 - only what a verb needs is imported
 
-    engine.write_file(options.file, options.value)
-    return {options.file: options.value}
+    for name, value in options.settings:
+        engine.write_file(name, value)
+    return dict(options.settings)
 
 
 def _engine_device() -> object:

@@ -47,21 +47,21 @@ LIMIT_STRUCT = struct.Struct("=IIQ16s")
 NO_LIMIT = 2**64 - 1
 
 REASONS = {
-    "skip_absent": "never touched, or discarded",
-    "skip_file": "shared or file memory, not anonymous",
-    "skip_hugetlb": "huge pages of hugetlbfs",
-    "skip_special": "device or other special memory, or a broken page",
-    "skip_locked": "locked in memory by mlock()",
-    "skip_guarded": "watched by userfaultfd",
-    "skip_huge": "in a transparent huge page that was not split",
-    "skip_foreign": "merged by KSM, or in another domain",
-    "skip_busy": "pinned, under I/O, or written while merging; or a forked child maps what was there before",
-    "skip_nomem": "no memory for the merge",
-    "skip_swapped": "swapped out",
-    "skip_crowded": "pages of too many forks or moves in one page table",
-    "skip_guard": "the limit of what may have to be unshared is reached",
     "pages_unshared": "no equal page found",
-    "pages_volatile": "written since the last pass, or left alone after sharing that did not last",
+    "pages_volatile": "its content changes, or its sharing did not last",
+    "skip_absent": "nothing there: never touched, or given back",
+    "skip_swapped": "swapped out",
+    "skip_file": "shared or file mapping",
+    "skip_hugetlb": "hugetlb mapping",
+    "skip_special": "device or other special mapping",
+    "skip_locked": "locked by mlock()",
+    "skip_guarded": "registered with userfaultfd",
+    "skip_huge": "part of a transparent huge page",
+    "skip_foreign": "merged by KSM, or in another domain",
+    "skip_busy": "pinned, under I/O, or written meanwhile",
+    "skip_nomem": "the host had no memory for the merge",
+    "skip_crowded": "too many forks or moved mappings in its page table",
+    "skip_guard": "the limit of what may have to be unshared is reached",
 }
 """In words, for every field of struct memmerge_stat that counts pages which are not merged."""
 

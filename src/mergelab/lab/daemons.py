@@ -7,6 +7,7 @@ what is started here is recorded by pid files and ended again.
 """
 
 import contextlib
+import grp
 import os
 import signal
 import subprocess
@@ -46,6 +47,32 @@ def security_models() -> list[str]:
     return ["dac", "apparmor"] if enabled.exists() and enabled.read_text().strip() == "Y" else ["dac"]
 
 
+def give_to_group(device: Path = Path("/dev/kvm"), group: str = "kvm") -> bool:
+    """Give KVM's device to its group, as udev's rule does where there is udev.
+
+    libvirt asks QEMU, as root, what it can do, and looks whether QEMU's own user may open the device. While
+    the answers differ it does not believe its cache: it asks QEMU anew at every look, for about a minute per
+    machine.
+
+    Args:
+        device: KVM's.
+        group: that QEMU's user is in.
+
+    Returns:
+        Whether it was given.
+    """
+    try:
+        gid = grp.getgrnam(group).gr_gid
+        now = device.stat()
+    except (KeyError, FileNotFoundError):
+        return False  # no QEMU of Debian, or no KVM
+    if now.st_gid == gid and now.st_mode & 0o060 == 0o060:
+        return False
+    os.chown(device, -1, gid)
+    device.chmod(now.st_mode & 0o7777 | 0o660)
+    return True
+
+
 def _running(pid_file: Path, name: str) -> int | None:
     """The pid that ``pid_file`` names, if that process is still the daemon ``name``."""
     try:
@@ -64,15 +91,17 @@ def ensure(uri: str, state: Path = PID_FILES) -> bool:
         state: directory for pid files of what had to be started.
 
     Returns:
-        Whether something was started.
+        Whether something was started or changed.
 
     Raises:
         MergelabError: libvirt does not answer, with its message.
     """
+    bare = os.geteuid() == 0 and not Path("/run/systemd/system").is_dir()
+    given = bare and give_to_group()
     message = answers(uri)
     if message is None:
-        return False
-    if os.geteuid() != 0 or Path("/run/systemd/system").is_dir():
+        return given
+    if not bare:
         raise MergelabError(
             f"libvirt does not answer at {uri}: {message}",
             "install libvirt-daemon-system (root) or libvirt-daemon (a user's session); "
@@ -109,7 +138,9 @@ def ensure(uri: str, state: Path = PID_FILES) -> bool:
 
 
 def end(uri: str, state: Path = PID_FILES) -> bool:
-    """End the daemons that :func:`ensure` started, unless a machine still runs on them.
+    """End the daemons that :func:`ensure` started, unless they still know a machine.
+
+    Another lab may be about to start one that is off.
 
     Args:
         uri: libvirt connection.
@@ -125,7 +156,10 @@ def end(uri: str, state: Path = PID_FILES) -> bool:
     if not running:
         return False
     domains = subprocess.run(
-        ["virsh", "--connect", uri, "--quiet", "list", "--name"], check=False, capture_output=True, text=True
+        ["virsh", "--connect", uri, "--quiet", "list", "--all", "--name"],
+        check=False,
+        capture_output=True,
+        text=True,
     )
     if domains.stdout.strip():
         return False
