@@ -38,13 +38,13 @@ def root() -> Path:
 class ByMachine(LoadScopeScheduling):  # type: ignore[misc] # xdist ships no types
     """Keeps together what shares machines.
 
-    All of the lab's tests are one group, which has one lab, and every other file is a group: one worker runs
-    a group, in its order. (xdist's own groups by mark are lost on pytest 9.)
+    Each folder of the lab's tests is a group, which has a lab, and every other file is one: a process runs a
+    group, in its order. (xdist's own groups by mark are lost on pytest 9.)
     """
 
     def _split_scope(self, nodeid: str) -> str:
         path = nodeid.split("::", maxsplit=1)[0]
-        return "lab" if path.startswith("tests/integration/") else path
+        return str(Path(path).parent) if path.startswith("tests/integration/") else path
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByMachine:

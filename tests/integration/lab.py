@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: GPL-2.0-only
 """An embedded lab of the tests' own, driven by the commands that a user types.
 
-Its state, its ports and its machines' names differ from those of a user's lab, so both can run
-at once; the cache is shared, as nothing in it depends on who filled it. The state is always in the same
-place: what a test run that was killed has left is found and removed by the next one, or by this file as a
-program.
+Its state, its ports and its machines' names differ from those of a user's lab and of the labs of the test
+run's other processes, so all can run at once; the cache is shared, as nothing in it depends on who filled
+it. The state is always in the same place: what a test run that was killed has left is found and removed by
+the next one, or by this file as a program.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-PORT_BASE = "2300"
+PORT_BASE = 2300
 HOST = "vhost1"
-DOMAINS = "mergelab-test-{{ inventory_hostname }}"
-STATE = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "mergelab-test"
+MACHINES = "mergelab-test-"
+STATES = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local/state") / "mergelab-test"
 
 
 @dataclass(frozen=True)
@@ -62,24 +62,34 @@ class Played:
 
 @dataclass(frozen=True)
 class Lab:
-    """The tests' lab.
+    """A lab of the tests.
 
     Attributes:
-        state: what the lab keeps, the XDG state directory of its commands.
+        number: tells it from the others.
         logs: where the output of each verb is kept.
     """
 
-    state: Path
+    number: int
     logs: Path
+
+    @property
+    def state(self) -> Path:
+        """What the lab keeps: the XDG state directory of its commands."""
+        return STATES / str(self.number)
 
     def environment(self) -> dict[str, str]:
         """Return the environment that selects this lab."""
         inherited = {name: value for name, value in os.environ.items() if name != "MERGELAB_RUN_DIR"}
-        return {**inherited, "XDG_STATE_HOME": str(self.state), "MERGELAB_SSH_PORT_BASE": PORT_BASE}
+        return {
+            **inherited,
+            "XDG_STATE_HOME": str(self.state),
+            "MERGELAB_SSH_PORT_BASE": str(PORT_BASE + 10 * self.number),
+        }
 
     def command(self, verb: str, *arguments: str) -> list[str]:
         """Return the command line of a verb."""
-        return ["tools/play", verb, "--extra-vars", json.dumps({"virtual_host_domain": DOMAINS}), *arguments]
+        machine = f"{MACHINES}{self.number}-{{{{ inventory_hostname }}}}"
+        return ["tools/play", verb, "--extra-vars", json.dumps({"virtual_host_domain": machine}), *arguments]
 
     def play(self, verb: str, *arguments: str) -> Played:
         """Run a verb of the Makefile to its end.
@@ -104,10 +114,17 @@ class Lab:
         named = re.search(r"^mergelab: run (\S+)$", text, re.MULTILINE)
         return Played(status, text, ROOT / "reports" / "runs" / named[1] if named else None)
 
-    def on_host(self, *command: str) -> str:
-        """Run a command on the lab's host and return what it printed."""
+    def on_host(self, command: str) -> str:
+        """Run a shell's command on the lab's host, which has to end well, and return what it printed."""
+        done = self.module("shell", command)
+        assert done.get("rc") == 0, done
+        stdout: str = done["stdout"]
+        return stdout
+
+    def module(self, name: str, arguments: str) -> dict[str, Any]:
+        """Run a module of Ansible's own on the lab's host and return its result."""
         done = subprocess.run(
-            ["ansible", HOST, "-m", "ansible.builtin.command", "-a", " ".join(command)],
+            ["ansible", HOST, "-m", f"ansible.builtin.{name}", "-a", arguments],
             cwd=ROOT,
             env={
                 **self.environment(),
@@ -116,12 +133,13 @@ class Lab:
             },
             capture_output=True,
             text=True,
-            check=True,
+            check=False,
         )
+        assert "{" in done.stdout, done.stdout + done.stderr
         # Other callbacks print around the document.
         document, _ = json.JSONDecoder().raw_decode(done.stdout[done.stdout.index("{") :])
-        stdout: str = document["plays"][0]["tasks"][0]["hosts"][HOST]["stdout"]
-        return stdout
+        result: dict[str, Any] = document["plays"][0]["tasks"][0]["hosts"][HOST]
+        return result
 
     def clear(self) -> None:
         """Remove the hosts of this lab, if there are any, whoever started them.
@@ -143,12 +161,13 @@ class Lab:
             text=True,
             check=False,
         )
-        return {name for name in listed.stdout.split() if name.startswith("mergelab-test-")}
+        return {name for name in listed.stdout.split() if name.startswith(f"{MACHINES}{self.number}-")}
 
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory(prefix="test-lab-") as folder:
         try:
-            Lab(STATE, Path(folder)).clear()
+            for state in STATES.glob("[0-9]*"):
+                Lab(int(state.name), Path(folder)).clear()
         except RuntimeError as error:
             sys.exit(str(error))

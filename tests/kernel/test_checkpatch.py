@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PATCHES = sorted((ROOT / "kernel/patches/6.12").glob("*.patch"))
+SERIES = sorted((ROOT / "kernel/patches").glob("*/series"))
+PATCHES = sorted((ROOT / "kernel/patches").glob("*/*.patch"))
 FILES = sorted(
     path
     for folder in ("memmerge", "guest", "selftests", "bench")
@@ -30,7 +32,10 @@ IGNORED_IN_TRACEPOINTS = {
     "COMPLEX_MACRO": "a list of names is no expression",
     "PARENTHESIS_ALIGNMENT": "the form that every header of tracepoints has",
     "OPEN_ENDED_LINE": "the form that every header of tracepoints has",
-    "SPACING": "TRACE_INCLUDE_PATH is a path",
+}
+IGNORED_IN_COMPAT = IGNORED_IN_MODULE | {
+    "CONSTANT_COMPARISON": "LINUX_VERSION_CODE counts as a constant",
+    "LINUX_VERSION_CODE": "the one file that is there for another release",
 }
 IGNORED_IN_PROGRAMS = {
     "ARRAY_SIZE": "a macro of the kernel's own headers",
@@ -79,7 +84,7 @@ def test_the_checker_finds_a_fault(checkpatch: Path, tmp_path: Path) -> None:
     assert "ERROR:SPACING" in findings(checkpatch, {}, "-f", bad)
 
 
-@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: path.name)
+@pytest.mark.parametrize("patch", PATCHES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_patch(checkpatch: Path, patch: Path) -> None:
     """A patch follows the kernel's style."""
     assert findings(checkpatch, IGNORED_IN_PATCHES, patch) == ""
@@ -91,10 +96,30 @@ def test_source(checkpatch: Path, source: Path) -> None:
     ignored = IGNORED_IN_MODULE if source.parent.name == "memmerge" else IGNORED_IN_PROGRAMS
     if source.name == "trace.h":
         ignored = ignored | IGNORED_IN_TRACEPOINTS
+    if source.name == "compat.h":
+        ignored = IGNORED_IN_COMPAT
     assert findings(checkpatch, ignored, "-f", source) == ""
 
 
-def test_every_patch_is_in_the_series() -> None:
+def named(series: Path) -> list[str]:
+    """Return the patches that a series names."""
+    return [line for line in series.read_text().splitlines() if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize("series", SERIES, ids=lambda path: path.parent.name)
+def test_every_patch_is_in_the_series(series: Path) -> None:
     """A patch that the series does not name is never applied, and nobody notices."""
-    lines = (ROOT / "kernel/patches/6.12/series").read_text().splitlines()
-    assert [line for line in lines if line and not line.startswith("#")] == [path.name for path in PATCHES]
+    assert sorted(named(series)) == sorted(path.name for path in series.parent.glob("*.patch"))
+
+
+@pytest.mark.parametrize("series", SERIES, ids=lambda path: path.parent.name)
+def test_releases_have_the_same_patches(series: Path) -> None:
+    """What one release gets and another one does not is a difference that nobody has decided on.
+
+    In front of them a release may have backports of what mainline has learnt since. What it can do without
+    its series names in a line "# without NAME.patch: reason".
+    """
+    patches = [name for name in named(series) if not name.startswith("backport-")]
+    without = re.findall(r"^# without (\S+\.patch): \S", series.read_text(), re.MULTILINE)
+    assert patches == sorted(patches)
+    assert sorted(patches + without) == named(ROOT / "kernel/patches/6.12/series")

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -26,13 +25,13 @@ SHORT = {
 
 
 @pytest.fixture(scope="module")
-def machine(tmp_path_factory: pytest.TempPathFactory) -> uml.Boot:
+def machine(tmp_path_factory: pytest.TempPathFactory, console_log: Path) -> uml.Boot:
     """One boot under KASAN, lockdep and the other checks."""
     folder = tmp_path_factory.mktemp("torture")
     programs = uml.build_programs(uml.KERNEL / "selftests", folder)
     scripts = folder / "scripts"
     scripts.mkdir()
-    boot = uml.boot(
+    return uml.boot(
         uml.build_kernel(run.PROFILE),
         [
             run.script(scripts, name, each.words(str(programs / each.program), SEED, ops))
@@ -41,13 +40,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> uml.Boot:
         memory="256M",
         swap_bytes=run.SWAP_BYTES,
         limit=run.SILENCE,
+        console_log=console_log,
         hear=lambda line: None,
     )
-    logs = Path(os.environ.get("MERGELAB_TEST_LOGS", tmp_path_factory.mktemp("logs")))
-    logs.mkdir(parents=True, exist_ok=True)
-    (logs / "torture.console.log").write_text(boot.console)
-    print(f"console: {logs / 'torture.console.log'}")
-    return boot
 
 
 def test_machine_is_sound(machine: uml.Boot) -> None:

@@ -93,6 +93,12 @@ def test_first_write_is_no_worse(ours: float, expected: str) -> None:
     assert verdict("write99", *measured)[0] == expected
 
 
+@pytest.mark.parametrize(("off", "expected"), [(0.1, REACHED), (0.11, MISSED)])
+def test_limit(off: float, expected: str) -> None:
+    """Too slow misses it as too fast does: the figure has no sign."""
+    assert verdict("limit", result("limit", memmerge={"limit_off": off}))[0] == expected
+
+
 @pytest.mark.parametrize("goal", ["scanners", "sharers"])
 def test_what_user_mode_linux_cannot_show(goal: str) -> None:
     """A goal that no figure here can judge says so, whatever else was measured."""

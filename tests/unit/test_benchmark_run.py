@@ -188,7 +188,7 @@ def test_what_was_not_measured_is_listed() -> None:
     left = plan.Plan(items=PLAN.items, pairs=1, left_out=(("guest at 64M", "no memory"),))
     found = {each["what"]: each["why"] for each in run.not_measured(left, [])}
     assert found["guest at 64M"] == "no memory"
-    assert "longest lock hold" in found
+    assert "longest reverse-map walk" in found
 
 
 def test_line_without_a_place() -> None:

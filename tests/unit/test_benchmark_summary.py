@@ -241,3 +241,51 @@ def test_churn() -> None:
     result = only([line("churn", "ksm", case="rewritten", cpu_ns=10_000, **data)])
     assert median(result, "ksm", "churn") == 2
     assert median(result, "ksm", "churn_kept") == pytest.approx(0.99)
+
+
+def limit(percent: int, spent_ms: float, waited_ms: int = 0) -> Line:
+    """What a limited scanner took in a second, and the question for it."""
+    return line(
+        "limit",
+        "memmerge",
+        percent=percent,
+        wall_ns=1_000_000_000,
+        cpu_ns=round(spent_ms * 1_000_000) + ASK,
+        delay_ns=waited_ms * 1_000_000,
+        account_ns=0,
+        scanned=0,
+    )
+
+
+@pytest.mark.parametrize(("at_ten", "off"), [(105, 0.05), (80, 0.2), (112, 0.12)])
+def test_limit_is_judged_by_the_worst(at_ten: float, off: float) -> None:
+    """Off is off, upwards or downwards; what the machine takes by itself is not the scanner's."""
+    own = 7
+    lines = [watching(), limit(0, own), limit(10, at_ten + own), limit(50, 510 + own)]
+    found = median(only(lines), "memmerge", "limit_off")
+    assert found == pytest.approx(off)
+
+
+@pytest.mark.parametrize(("spent", "waited", "off"), [(80, 25, 0), (60, 20, 0.2), (115, 20, 0.15)])
+def test_waiting_for_a_processor_excuses_only_the_slow(spent: int, waited: int, off: float) -> None:
+    """Who took more than the limit took it, however long he waited beside."""
+    found = median(only([watching(), limit(0, 0), limit(10, spent, waited)]), "memmerge", "limit_off")
+    assert found == pytest.approx(off)
+
+
+def test_waiting_that_explains_everything_says_nothing() -> None:
+    """On a busy machine nobody knows how well a limit was kept."""
+    lines = [watching(), limit(0, 0), limit(10, 40, 60), limit(50, 500)]
+    assert median(only(lines), "memmerge", "limit_off") is None
+
+
+def test_no_limit_no_figure() -> None:
+    """Without a limited scanner nothing is known of limits."""
+    assert median(only([watching(), limit(0, 1)]), "memmerge", "limit_off") is None
+
+
+def test_longest_holds() -> None:
+    """They are shown as the engine tells them."""
+    result = only([watching(), line("holds", "memmerge", domain=70_000, table=9_000)])
+    assert median(result, "memmerge", "hold_domain") == 70_000
+    assert median(result, "memmerge", "hold_table") == 9_000

@@ -19,7 +19,7 @@ from mergelab.ctl import NotLoadedError, cli, domains, process, status, tune, wa
 from mergelab.ctl.files import FILES, File
 from mergelab.ctl.module import Module, Value
 from mergelab.host import HostError, guests
-from mergelab.host.engine import STAT_FIELDS
+from mergelab.host.engine import REASONS, STAT_FIELDS
 from mergelab.hosttool import build
 from tests.faked import COUNTERS, RELEASE, Host, describe, stat
 
@@ -605,7 +605,7 @@ def test_domains_by_name() -> None:
 def test_every_reason_of_the_module_has_words() -> None:
     """A field that was added to the statistics would be shown by its name only."""
     fields = {name for name in STAT_FIELDS if name.startswith("skip_")}
-    assert fields | {"pages_unshared", "pages_volatile"} == set(domains.REASONS)
+    assert fields | {"pages_unshared", "pages_volatile"} == set(REASONS)
 
 
 def test_a_reason_that_is_not_known_keeps_its_name() -> None:
@@ -616,7 +616,7 @@ def test_a_reason_that_is_not_known_keeps_its_name() -> None:
 def test_every_reason_is_in_the_runbook() -> None:
     """What to do about it is longer than a line."""
     text = (Path(__file__).parents[2] / "docs" / "runbook.md").read_text()
-    assert [words for words in domains.REASONS.values() if words not in text] == []
+    assert [words for words in REASONS.values() if words not in text] == []
 
 
 # engine

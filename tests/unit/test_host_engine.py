@@ -8,7 +8,7 @@ from struct import Struct
 
 import pytest
 
-from mergelab.host import HostError, engine
+from mergelab.host import HostError, cli, engine
 
 HEADER = Path(__file__).parents[2] / "kernel" / "memmerge" / "memmerge.h"
 
@@ -111,3 +111,21 @@ def test_reasons_are_those_that_count_pages() -> None:
         (engine.REASONS["skip_guard"], 7),
         (engine.REASONS["skip_locked"], 2),
     ]
+
+
+def test_several_tunables_are_set_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check sets its stage by one verb; the switch comes where it was asked for."""
+    written: list[tuple[str, int]] = []
+    monkeypatch.setattr(engine, "write_file", lambda name, value: written.append((name, value)))
+    cli.run(["engine", "set", "huge_split_pages=1", "run=0"])
+    assert written == [("huge_split_pages", 1), ("run", 0)]
+
+
+@pytest.mark.parametrize("text", ["run", "run=", "run=on", "=1 run"])
+def test_what_is_no_setting_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    """Nothing is written when one of the words is wrong."""
+    written: list[str] = []
+    monkeypatch.setattr(engine, "write_file", lambda name, value: written.append(f"{name}={value}"))
+    with pytest.raises(SystemExit):
+        cli.run(["engine", "set", "sleep_millisecs=1", text])
+    assert written == []

@@ -53,6 +53,7 @@ def options(tmp_path: Path) -> build.Options:
     for name, text in (
         ("config/profiles/mine.toml", None),
         ("config/a.config", "CONFIG_A=y\n"),
+        ("config/a.6.12.config", "CONFIG_A=n\n"),
         ("patches/6.12/series", "# heading\n\n0001-two.patch # why\n"),
         ("patches/6.12/0001-two.patch", PATCH),
         ("memmerge/main.c", "int main;\n"),
@@ -106,6 +107,8 @@ def test_missing_source_names_the_package() -> None:
     """On a fresh Debian the default source is one package away."""
     with pytest.raises(MergelabError, match="kernel_build_source"):
         source.find(Path("/nonexistent/linux.tar.xz"))
+    with pytest.raises(MergelabError, match=r"apt-get install linux-source-0\.1, or"):
+        source.find(source.debian("0.1"))
 
 
 def test_source_that_is_no_kernel(tmp_path: Path) -> None:
@@ -170,7 +173,13 @@ def test_series_with_a_missing_patch(options: build.Options) -> None:
 
 @pytest.mark.parametrize(
     "changed",
-    ["config/a.config", "config/profiles/mine.toml", "patches/6.12/0001-two.patch", "memmerge/main.c"],
+    [
+        "config/a.config",
+        "config/a.6.12.config",
+        "config/profiles/mine.toml",
+        "patches/6.12/0001-two.patch",
+        "memmerge/main.c",
+    ],
 )
 def test_every_input_counts(options: build.Options, changed: str) -> None:
     """An input outside the digest would let a stale kernel pass for the new one."""
@@ -219,9 +228,31 @@ def test_failed_build_leaves_its_log_only(options: build.Options) -> None:
         build.build(options, said.append)
     kernels = options.cache / "kernels"
     digest = build.collect(options, quiet).digest
-    assert {path.name for path in kernels.iterdir()} == {f".{digest}.lock", f".{digest}.failed.log"}
+    assert {path.name for path in kernels.iterdir()} == {
+        f".{digest}.lock",
+        ".compiling.lock",
+        f".{digest}.failed.log",
+    }
     assert f".{digest}.failed.log" in str(error.value)
     assert build.cached(options, quiet) is None
+
+
+def test_one_kernel_is_built_at_a_time(options: build.Options) -> None:
+    """Two at once would each compile what the other compiles; the second is told what it waits for."""
+    kernels = options.cache / "kernels"
+    kernels.mkdir(parents=True)
+    said: list[str] = []
+    with (kernels / ".compiling.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+        def say(line: str) -> None:
+            said.append(line)
+            if "waits" in line:
+                fcntl.flock(lock, fcntl.LOCK_UN)
+
+        with pytest.raises(MergelabError):  # the source has no real merge_config.sh
+            build.build(options, say)
+    assert [line for line in said if line.startswith("waits for the run that builds another kernel")]
 
 
 def test_leftovers_of_a_killed_build_go(options: build.Options) -> None:

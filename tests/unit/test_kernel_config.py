@@ -94,9 +94,25 @@ def test_every_profile_loads(name: str) -> None:
 
 
 def test_every_fragment_belongs_to_a_profile() -> None:
-    """A fragment that no profile lists is never built, so nobody would see it rot."""
-    used = {fragment for name in profile.names(FOLDER) for fragment in profile.load(FOLDER, name).fragments}
+    """A fragment that no profile lists, or of a release without patches, is never built: it rots unseen."""
+    used = {
+        fragment
+        for name in profile.names(FOLDER)
+        for release in (path.parent.name for path in FOLDER.parent.glob("patches/*/series"))
+        for fragment in profile.fragments_for(profile.load(FOLDER, name), release)
+    }
     assert used == set(FOLDER.glob("*.config"))
+
+
+def test_override_of_a_release_follows_its_fragment(tmp_path: Path) -> None:
+    """The later of two fragments wins: an override is behind what it overrides, and in its release only."""
+    for name in ("a.config", "b.config", "a.6.1.config"):
+        (tmp_path / name).touch()
+    fragments = (tmp_path / "a.config", tmp_path / "b.config")
+    mine = profile.Profile("mine", "um", "allnoconfig", fragments, patched=True, output="program", disk_gib=1)
+    own = tmp_path / "a.6.1.config"
+    assert profile.fragments_for(mine, "6.1") == (fragments[0], own, fragments[1])
+    assert profile.fragments_for(mine, "6.12") == fragments
 
 
 def test_no_fragment_sets_a_symbol_twice() -> None:

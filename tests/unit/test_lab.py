@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import grp
 import importlib.util
 import json
 import os
+import shutil
+import signal
 import socket
+import stat
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from types import ModuleType
 
@@ -171,6 +176,40 @@ def test_daemon_of_a_stale_pid_file(tmp_path: Path) -> None:
     """A pid that another program has by now is never ended."""
     (tmp_path / "libvirtd.pid").write_text(str(os.getpid()))
     assert daemons.end("qemu:///session", tmp_path) is False
+
+
+def test_device_is_given_to_its_group_once(tmp_path: Path) -> None:
+    """Its users are the group's members and no others; what is as it should be is left alone."""
+    device = tmp_path / "kvm"
+    device.touch(0o600)
+    group = grp.getgrgid(os.getgid()).gr_name
+    assert daemons.give_to_group(device, group) is True
+    assert stat.S_IMODE(device.stat().st_mode) == 0o660
+    assert device.stat().st_gid == os.getgid()
+    assert daemons.give_to_group(device, group) is False
+    assert daemons.give_to_group(device, "no-such-group") is False
+    assert daemons.give_to_group(tmp_path / "nothing", group) is False
+
+
+def test_daemons_stay_for_another_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that is off just now belongs to a lab that needs them; without any they end."""
+    shutil.copy("/bin/sleep", tmp_path / "libvirtd")
+    machines = tmp_path / "machines"
+    machines.write_text("another-lab\n")
+    virsh = tmp_path / "virsh"
+    virsh.write_text(f'#!/bin/sh\ncase "$*" in *--all*) cat {machines} ;; esac\n')
+    virsh.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    state = tmp_path / "state"
+    state.mkdir()
+    with subprocess.Popen([tmp_path / "libvirtd", "600"]) as daemon:
+        (state / "libvirtd.pid").write_text(str(daemon.pid))
+        assert daemons.end("qemu:///session", state) is False
+        assert daemon.poll() is None
+        machines.write_text("\n")
+        threading.Thread(target=daemon.wait).start()  # what has ended is a zombie until somebody waits
+        assert daemons.end("qemu:///session", state) is True
+        assert daemon.wait() == -signal.SIGTERM
 
 
 def test_inventory_is_plain() -> None:
