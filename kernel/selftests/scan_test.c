@@ -351,6 +351,20 @@ static unsigned int scanner_threads(void)
 	return found;
 }
 
+/* One that has ended is still listed for a moment. */
+static void wait_for_threads(unsigned int want)
+{
+	double end = seconds() + WAIT_SECONDS;
+	unsigned int got;
+
+	while ((got = scanner_threads()) != want) {
+		if (seconds() > end)
+			tap_end(TAP_FAIL, "%u scanners, want %u, after %d s",
+				got, want, WAIT_SECONDS);
+		usleep(20000);
+	}
+}
+
 static void scan_until_merged(const struct pair *p, uint64_t seed)
 {
 	TAP_EQ(0, file_write(SYSFS "run", "1"));
@@ -367,7 +381,7 @@ static void several_scanners(void)
 
 	TAP_EQ(0, file_write(SYSFS "scanners", "4"));
 	TAP_EQ(4, file_read(SYSFS "scanners"));
-	TAP_EQ(4, scanner_threads());
+	wait_for_threads(4);
 	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "0"));
 	TAP_EQ(0, file_write(SYSFS "pages_to_scan", "100"));
 	for (i = 0; i < 4; i++) {
@@ -378,7 +392,7 @@ static void several_scanners(void)
 		pair_free(&p);
 	}
 	TAP_EQ(0, file_write(SYSFS "scanners", "1"));
-	TAP_EQ(1, scanner_threads());
+	wait_for_threads(1);
 	TAP_EQ(0, file_write(SYSFS "sleep_millisecs", "20"));
 	TAP_EQ(0, file_write(SYSFS "pages_to_scan", "1000"));
 }
