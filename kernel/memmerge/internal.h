@@ -11,13 +11,13 @@
  *
  *	device, sysfs, scanner, advisor	interface: who asks
  *	domain, advice, region, scan	policy: which pages, and what about them
- *	merge, shared, rmap, index	mechanism: page tables, pages, reverse
+ *	merge, run, shared, rmap, index	mechanism: page tables, pages, reverse
  *					map, hash table
  *
  * Lock order: mmg_run_lock, then mmg_at_work, then domain->busy, then
- * domain->lock, then either mmg_domains_lock, or mmap_lock of one mm (for read,
- * never of two at a time), then folio locks (the second one by trylock), then
- * either the lock of an anon_vma or the page table lock. Everything of a domain
+ * domain->lock, then either mmg_domains_lock, or mmap_lock of one mm (for read;
+ * that of a second one by trylock), then folio locks (all but the first one by
+ * trylock), then either the lock of an anon_vma or the page table lock. Everything of a domain
  * is protected by its lock unless stated.
  *
  * A scan looks at pages and reads them without domain->lock, but with
@@ -248,7 +248,8 @@ struct mmg_index {
  * @owner: marks the page as ours, see folio_merge_owner()
  * @folio: the page, to which the engine holds no reference: it is ours as long
  *	as it points back to @owner; changed by mm under the folio lock
- * @hash: of its content, with the domain's key
+ * @hash: of its content, with the domain's key; may be wrong until somebody
+ *	meets it by that, see mmg_merge_shared()
  * @link: in @domain->shared
  * @domain: that it belongs to
  * @id: number of the shared page in its domain
@@ -381,13 +382,16 @@ enum mmg_saw {
  * struct mmg_batch - pages of one chunk on their way through a scan
  * @state: of the entry, enum mmg_state, when the scan began
  * @saw: what is there: enum mmg_skip or enum mmg_saw
- * @pages: MMG_SAW_PAGE: the page, with a reference until it has been read
+ * @pages: MMG_SAW_PAGE: the page, with a reference until it has been read, or
+ *	was in a run
  * @hash: MMG_SAW_PAGE: of its content, 0 if @zero; MMG_SAW_SHARED: number of
  *	the shared page
  * @zero: MMG_SAW_PAGE: it is all zero and shall map the zero page
  * @written: MMG_SAW_PAGE: its entry is cold, but it was written
  * @protect: pages to be write-protected before they are read, or NULL
  * @protected: MMG_SAW_PAGE: it was write-protected before it was read
+ * @run: work space for runs, see run.c
+ * @most: how many pages the next run may have
  */
 struct mmg_batch {
 	u8 state[MMG_CHUNK_PAGES];
@@ -398,6 +402,8 @@ struct mmg_batch {
 	bool written[MMG_CHUNK_PAGES];
 	struct page *protect[MMG_CHUNK_PAGES];
 	bool protected[MMG_CHUNK_PAGES];
+	struct mmg_run *run;
+	unsigned int most;
 };
 
 /**
@@ -520,8 +526,8 @@ extern struct mmg_tunables mmg_tunables;
  * enum mmg_hold_lock - locks of which others may have to wait for
  * @MMG_HOLD_DOMAIN: lock of a domain
  * @MMG_HOLD_MMAP: mmap_lock of a process, for read
- * @MMG_HOLD_FOLIO: lock of a page that is being replaced, and around it the
- *	mmap_lock
+ * @MMG_HOLD_FOLIO: lock of a page that is being replaced, or of a run of them,
+ *	and around it the mmap_lock
  * @MMG_HOLD_TABLE: lock of a page table that is being looked at
  * @MMG_NR_HOLDS: their number
  */
@@ -644,6 +650,11 @@ int mmg_scan_range(struct mmg_batch *batch, struct mmg_region *region,
 enum mmg_skip mmg_vma_skip(const struct mmg_region *region,
 			   struct vm_area_struct *vma);
 u64 mmg_page_key(const struct mmg_domain *domain, struct page *page);
+bool mmg_same(struct page *page_a, struct page *page_b,
+	      const struct page *next_a, const struct page *next_b);
+bool mmg_node_same(struct page *page, const struct folio *folio);
+bool mmg_share(struct mmg_shared *shared, struct mmg_chunk *chunk,
+	       unsigned int slot, struct page *page);
 int mmg_merge_shared(struct mmg_chunk *chunk, unsigned int slot,
 		     struct mmg_shared *shared, const struct page *next);
 int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot,
@@ -653,15 +664,44 @@ int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
 		      unsigned long end, u64 *pages);
 
+/* run.c */
+/* Pages of the longest run, and of the first one to try. */
+#define MMG_RUN			64U
+#define MMG_RUN_FIRST		4U
+
+/**
+ * struct mmg_ran - what a run did
+ * @pages: how many are done with: their references are gone
+ * @merged: which of them were merged
+ * @zero: with the zero page
+ * @mates: how many pages became shared pages for it
+ */
+struct mmg_ran {
+	unsigned int pages;
+	DECLARE_BITMAP(merged, MMG_RUN);
+	bool zero;
+	unsigned int mates;
+};
+
+struct mmg_run *mmg_run_new(void);
+void mmg_run_free(struct mmg_run *run);
+bool mmg_run_try(struct mmg_batch *batch, struct mmg_chunk *chunk,
+		 unsigned int slot, unsigned int end, bool patient,
+		 struct mmg_ran *ran);
+
 /* shared.c */
 /* How many shared pages of a domain to look at when tidying. */
 #define MMG_SHARED_TIDY		65536
 
 int mmg_shared_init(struct mmg_domain *domain);
 void mmg_shared_destroy(struct mmg_domain *domain);
+bool mmg_shared_takes(const struct mmg_shared *shared, unsigned int pending);
 struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash);
-struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash);
+struct mmg_shared *mmg_shared_peek(struct mmg_domain *domain, u64 hash);
+struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash,
+				    gfp_t gfp);
 void mmg_shared_add(struct mmg_shared *shared);
+void mmg_shared_rehash(struct mmg_shared *shared, u64 hash);
 void mmg_shared_free(struct mmg_shared *shared);
 struct mmg_shared *mmg_shared_by_id(struct mmg_domain *domain, u32 id);
 struct mmg_shared *mmg_page_shared(struct page *page);

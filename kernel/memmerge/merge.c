@@ -197,23 +197,32 @@ out:
 	return -1 - (int)skip;
 }
 
-/*
- * Do two pages hold the same? Most that get here do, so this is for going
- * through all of them: one branch for a cache line, and not a byte or a word
- * at a time, as memcmp() of some architectures does. The page @next will be
- * wanted soon.
+/**
+ * mmg_same - do two pages hold the same?
+ * @page_a: one
+ * @page_b: the other
+ * @next_a: page that will be wanted soon, is fetched meanwhile
+ * @next_b: another such
+ *
+ * Most that get here do, so this is for going through all of them: one branch
+ * for a cache line, and not a byte or a word at a time, as memcmp() of some
+ * architectures does.
+ *
+ * Return: whether they do.
  */
-static bool mmg_same(struct page *page_a, struct page *page_b,
-		     const struct page *next)
+bool mmg_same(struct page *page_a, struct page *page_b,
+	      const struct page *next_a, const struct page *next_b)
 {
 	const u64 *first = kmap_local_page(page_a), *a = first;
 	const u64 *second = kmap_local_page(page_b), *b = second;
 	const u64 *end = first + PAGE_SIZE / sizeof(*first);
-	const u64 *ahead = page_address(next);
+	const u64 *ahead_a = page_address(next_a);
+	const u64 *ahead_b = page_address(next_b);
 	u64 differ = 0;
 
-	for (; a < end && !differ; a += 8, b += 8, ahead += 8) {
-		prefetch(ahead);
+	for (; a < end && !differ; a += 8, b += 8, ahead_a += 8, ahead_b += 8) {
+		prefetch(ahead_a);
+		prefetch(ahead_b);
 		differ = (a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) |
 			 (a[3] ^ b[3]) | (a[4] ^ b[4]) | (a[5] ^ b[5]) |
 			 (a[6] ^ b[6]) | (a[7] ^ b[7]);
@@ -223,10 +232,45 @@ static bool mmg_same(struct page *page_a, struct page *page_b,
 	return !differ;
 }
 
-static bool mmg_node_same(struct page *page, const struct folio *folio)
+/**
+ * mmg_node_same - may two pages merge as far as their nodes matter?
+ * @page: one
+ * @folio: the other
+ *
+ * Return: whether they may.
+ */
+bool mmg_node_same(struct page *page, const struct folio *folio)
 {
 	return READ_ONCE(mmg_tunables.merge_across_nodes) ||
 	       page_to_nid(page) == folio_nid(folio);
+}
+
+static u64 mmg_hash_of(const struct mmg_domain *domain, struct page *page)
+{
+	void *addr = kmap_local_page(page);
+	u64 hash = mmg_hash(addr, mmg_page_key(domain, page), addr);
+
+	kunmap_local(addr);
+	return hash;
+}
+
+/*
+ * A page was found by the hash of a shared page, and holds something else. It
+ * may have been written since, or it is the shared page whose hash is not the
+ * one of its content: it stood in the index with that, was written, and merged
+ * in a run with a page that was written likewise. It would be in the way of all
+ * pages that do have this hash.
+ */
+static void mmg_check_hash(struct mmg_shared *shared, struct page *page)
+{
+	struct mmg_domain *domain = shared->domain;
+	u64 hash;
+
+	if (mmg_hash_of(domain, page) != shared->hash)
+		return;
+	hash = mmg_hash_of(domain, folio_page(shared->folio, 0));
+	if (hash != shared->hash)
+		mmg_shared_rehash(shared, hash);
 }
 
 /**
@@ -260,9 +304,12 @@ int mmg_merge_shared(struct mmg_chunk *chunk, unsigned int slot,
 	if (!folio_trylock(folio))
 		goto out_target;
 	if (!mmg_folio_is(folio, shared) || folio_test_hwpoison(folio) ||
-	    !mmg_node_same(t.page, folio) ||
-	    !mmg_same(t.page, folio_page(folio, 0), next))
+	    !mmg_node_same(t.page, folio))
 		goto out_lock;
+	if (!mmg_same(t.page, folio_page(folio, 0), next, next)) {
+		mmg_check_hash(shared, t.page);
+		goto out_lock;
+	}
 	if (!mmg_rmap_link(shared, chunk, slot, t.vma->anon_vma,
 			   linear_page_index(t.vma, t.addr))) {
 		err = -1 - MMG_SKIP_CROWDED;
@@ -306,13 +353,41 @@ int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot,
 		return err;
 
 	zero = ZERO_PAGE(t.addr);
-	if (!mmg_same(t.page, zero, next) ||
+	if (!mmg_same(t.page, zero, next, next) ||
 	    replace_page(t.vma, t.page, zero, t.pte))
 		err = -1 - MMG_SKIP_BUSY;
 	else
 		trace_memmerge_merge(chunk->region, t.addr, zero, true);
 	mmg_target_end(&t);
 	return err;
+}
+
+/**
+ * mmg_share - let a description have a page
+ * @shared: that mmg_shared_alloc() made
+ * @chunk: of the page
+ * @slot: of the page, whose entry is neither in the index nor on a chain
+ * @page: anonymous, its folio small, locked and exclusive to nobody
+ *
+ * The place of all mappings of the page is what its mapping and index were. It
+ * is made dirty: reclaim drops a clean page that is not in the swap cache.
+ *
+ * Return: false when there is no room for the place in the chunk.
+ */
+bool mmg_share(struct mmg_shared *shared, struct mmg_chunk *chunk,
+	       unsigned int slot, struct page *page)
+{
+	struct folio *folio = page_folio(page);
+	struct anon_vma *anon_vma =
+		(void *)((unsigned long)folio->mapping & ~PAGE_MAPPING_FLAGS);
+
+	if (!mmg_rmap_link(shared, chunk, slot, anon_vma, folio->index))
+		return false;
+	shared->folio = folio;
+	folio_set_merge_owner(folio, &shared->owner);
+	folio_mark_accessed(folio);
+	folio_set_dirty(folio);
+	return true;
 }
 
 /**
@@ -323,10 +398,8 @@ int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot,
  *	it was scanned
  * @next: see mmg_merge_shared()
  *
- * The page stays where it is, and maybe others map it, too, after a fork. The
- * place of all its mappings is what its mapping and index were. They add to the
- * demand, for which the caller need not have asked the guard. The page is made
- * dirty: reclaim drops a clean page that is not in the swap cache.
+ * The page stays where it is, and maybe others map it, too, after a fork. They
+ * add to the demand, for which the caller need not have asked the guard.
  *
  * Return: 0, with the entry on the chain of @shared, or -1 - enum mmg_skip; a
  * page that does not have that hash any more is BUSY.
@@ -334,7 +407,6 @@ int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot,
 int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 		    struct mmg_shared *shared, const struct page *next)
 {
-	struct anon_vma *anon_vma;
 	struct mmg_target t;
 	unsigned int forked;
 	struct folio *folio;
@@ -372,16 +444,11 @@ int mmg_merge_first(struct mmg_chunk *chunk, unsigned int slot,
 		goto out;
 	}
 
-	anon_vma = (void *)((unsigned long)folio->mapping & ~PAGE_MAPPING_FLAGS);
-	if (!mmg_rmap_link(shared, chunk, slot, anon_vma, folio->index)) {
+	if (!mmg_share(shared, chunk, slot, t.page)) {
 		mmg_guard_give(shared->domain, forked);
 		err = -1 - MMG_SKIP_CROWDED;
 		goto out;
 	}
-	shared->folio = folio;
-	folio_set_merge_owner(folio, &shared->owner);
-	folio_mark_accessed(folio);
-	folio_set_dirty(folio);
 	trace_memmerge_merge(chunk->region, t.addr, t.page, false);
 out:
 	mmg_target_end(&t);

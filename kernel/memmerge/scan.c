@@ -38,7 +38,10 @@
 #define MMG_REREAD	64
 
 /* Pages that have been read, and are decided about under one hold of a lock. */
-#define MMG_DECIDE	64
+#define MMG_DECIDE	64U
+
+/* So many are read before the first are decided about, then twice as many. */
+#define MMG_READ_FIRST	2U
 
 /* So many pages ahead a part of the index is fetched. */
 #define MMG_AHEAD	4
@@ -245,7 +248,7 @@ static void mmg_protect(struct mmg_chunk_scan *scan, struct vm_area_struct *vma,
 		return;
 	if (!pages_wrprotect(vma, scan->chunk->start +
 			     ((unsigned long)first << PAGE_SHIFT),
-			     batch->protect + first, end - first, done))
+			     batch->protect + first, end - first, NULL, done))
 		return;
 	for_each_set_bit(i, done, end - first)
 		batch->protected[first + i] = true;
@@ -411,7 +414,8 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 	mmg_index_entry(&domain->index, id, &mate.chunk);
 	if (mate.chunk->huge && !mmg_huge_may_split(mate.chunk))
 		return -1 - MMG_SKIP_HUGE;
-	shared = mmg_shared_alloc(domain, mmg_scan_entry(scan, slot)->hash);
+	shared = mmg_shared_alloc(domain, mmg_scan_entry(scan, slot)->hash,
+				  GFP_KERNEL);
 	if (!shared)
 		return -1 - MMG_SKIP_NOMEM;
 
@@ -567,17 +571,21 @@ static void mmg_decide_cold(struct mmg_chunk_scan *scan, unsigned int slot)
 	scan->done.unread++;
 }
 
-/* A page would merge, with the indexed page @id or without one. */
-static void mmg_huge_want_both(struct mmg_chunk_scan *scan, unsigned int slot,
+/*
+ * A page would merge, with the indexed page @id or without one. Returns whether
+ * a huge page is in the way.
+ */
+static bool mmg_huge_want_both(struct mmg_chunk_scan *scan, unsigned int slot,
 			       u32 id)
 {
-	struct mmg_chunk *chunk;
+	struct mmg_chunk *chunk = scan->chunk;
 
-	mmg_huge_want(scan->chunk, slot);
-	if (id == MMG_NIL)
-		return;
-	mmg_index_entry(&scan->region->domain->index, id, &chunk);
-	mmg_huge_want(chunk, id & (MMG_CHUNK_PAGES - 1));
+	mmg_huge_want(chunk, slot);
+	if (id != MMG_NIL) {
+		mmg_index_entry(&scan->region->domain->index, id, &chunk);
+		mmg_huge_want(chunk, id & (MMG_CHUNK_PAGES - 1));
+	}
+	return scan->chunk->huge || chunk->huge;
 }
 
 /*
@@ -694,18 +702,19 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 
 /*
  * Before anything is merged: which pages would, that need a huge page split,
- * here or where their equal is?
+ * here or where their equal is? Returns whether there are any.
  */
-static void mmg_count_huge(struct mmg_chunk_scan *scan, unsigned int first,
+static bool mmg_count_huge(struct mmg_chunk_scan *scan, unsigned int first,
 			   unsigned int end)
 {
 	struct mmg_domain *domain = scan->region->domain;
 	struct mmg_batch *batch = scan->batch;
 	u32 own = scan->chunk->id << MMG_CHUNK_SHIFT;
 	unsigned int slot;
+	bool any = false;
 
 	if (!scan->huge && !scan->chunk->huge && !READ_ONCE(domain->nr_huge))
-		return;
+		return false;
 
 	mmg_domain_lock(domain);
 	mmg_huge_seen(scan->chunk, first, end, scan->huge);
@@ -720,9 +729,10 @@ static void mmg_count_huge(struct mmg_chunk_scan *scan, unsigned int first,
 			if (id == MMG_NIL || id == own + slot)
 				continue;
 		}
-		mmg_huge_want_both(scan, slot, id);
+		any |= mmg_huge_want_both(scan, slot, id);
 	}
 	mmg_domain_unlock(domain);
+	return any;
 }
 
 static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
@@ -844,6 +854,47 @@ static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 	wake_up_var(scanned);
 }
 
+/*
+ * The page before @slot may have been merged: do the ones from there on merge,
+ * too? Returns the first one that has to be read.
+ */
+static unsigned int mmg_scan_run(struct mmg_chunk_scan *scan, unsigned int slot,
+				 unsigned int end)
+{
+	struct mmg_domain *domain = scan->region->domain;
+	bool more = true;
+
+	while (more && slot < end) {
+		struct mmg_ran ran;
+		unsigned int i;
+
+		mmg_domain_lock(domain);
+		more = mmg_run_try(scan->batch, scan->chunk, slot, end,
+				   scan->patient, &ran);
+		for (i = 0; i < ran.pages; i++, slot++) {
+			if (scan->batch->state[slot] == MMG_NONE)
+				scan->done.news++;
+			if (!test_bit(i, ran.merged)) {
+				mmg_scan_skip(scan, slot, MMG_SKIP_BUSY);
+				continue;
+			}
+			mmg_scan_entry(scan, slot)->calm = 0;
+			if (ran.zero)
+				mmg_scan_set(scan, slot, MMG_ZERO, false);
+		}
+		i = bitmap_weight(ran.merged, ran.pages);
+		if (ran.zero)
+			scan->done.zeroed += i;
+		else
+			scan->done.merged += i;
+		scan->done.merged += ran.mates;
+		scan->mates += ran.mates;
+		mmg_domain_unlock(domain);
+		cond_resched();
+	}
+	return slot;
+}
+
 /* Scan a part of the chunk that mmg_scan_begin() got. */
 static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 			   unsigned long end)
@@ -851,19 +902,34 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 	unsigned int slot = (start - scan->chunk->start) >> PAGE_SHIFT;
 	unsigned int last = (end - scan->chunk->start) >> PAGE_SHIFT;
 	struct mmg_batch *batch = scan->batch;
+	unsigned int some = MMG_READ_FIRST;
 
 	scan->end = last;
+	scan->done.scanned = last - slot;
+	batch->most = MMG_RUN_FIRST;
 	memset(batch->protect, 0, sizeof(batch->protect));
 	memset(batch->protected, 0, sizeof(batch->protected));
 	memset(batch->written, 0, sizeof(batch->written));
 	mmg_saw_range(scan, start, end, MMG_SKIP_ABSENT);
 	mmg_see(scan, start, end);
-	mmg_read(scan, slot, last);
-	mmg_count_huge(scan, slot, last);
-	scan->done.scanned = last - slot;
+	if (scan->huge || scan->chunk->huge)
+		some = last - slot;
 	while (slot < last) {
-		slot = mmg_decide_some(scan, slot, last);
-		cond_resched();
+		unsigned int next = min(slot + some, last);
+
+		mmg_read(scan, slot, next);
+		/* Of what would split a huge page all is counted before. */
+		if (mmg_count_huge(scan, slot, next)) {
+			mmg_read(scan, next, last);
+			mmg_count_huge(scan, next, last);
+			next = last;
+		}
+		while (slot < next) {
+			slot = mmg_decide_some(scan, slot, next);
+			cond_resched();
+		}
+		slot = mmg_scan_run(scan, slot, last);
+		some = slot > next ? MMG_READ_FIRST : min(2 * some, MMG_DECIDE);
 	}
 }
 
@@ -874,15 +940,26 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
  */
 struct mmg_batch *mmg_batch_new(void)
 {
-	return kvmalloc(sizeof(struct mmg_batch), GFP_KERNEL_ACCOUNT);
+	struct mmg_batch *batch = kvmalloc(sizeof(*batch), GFP_KERNEL_ACCOUNT);
+
+	if (!batch)
+		return NULL;
+	batch->run = mmg_run_new();
+	if (!batch->run) {
+		kvfree(batch);
+		return NULL;
+	}
+	return batch;
 }
 
 /**
  * mmg_batch_free - give work space back
- * @batch: that mmg_batch_new() returned
+ * @batch: that mmg_batch_new() returned, or NULL
  */
 void mmg_batch_free(struct mmg_batch *batch)
 {
+	if (batch)
+		mmg_run_free(batch->run);
 	kvfree(batch);
 }
 

@@ -192,66 +192,106 @@ void mmg_shared_unlock(struct mmg_shared *shared, struct folio *folio)
 }
 
 /**
+ * mmg_shared_takes - does a shared page take another mapping?
+ * @shared: whose page is there
+ * @pending: entries that have been put on its chain for mappings to come
+ *
+ * Both the mappings of a page and the length of its chain are bounded: with
+ * them the time that a walk of its reverse map takes.
+ *
+ * Return: whether it does.
+ */
+bool mmg_shared_takes(const struct mmg_shared *shared, unsigned int pending)
+{
+	const unsigned int limit = READ_ONCE(mmg_tunables.max_page_sharing);
+	struct folio *folio = READ_ONCE(shared->folio);
+
+	return shared->count < limit &&
+	       folio_mapcount(folio) + pending < limit &&
+	       !folio_test_hwpoison(folio) &&
+	       (READ_ONCE(mmg_tunables.merge_across_nodes) ||
+		!READ_ONCE(shared->moved));
+}
+
+/*
+ * Several pages may have one content, see mmg_shared_takes(). New ones are in
+ * front of old ones, and one that is full may have room again, so not only the
+ * first one is looked at. Stops at one that is gone, which is @gone then.
+ */
+static struct mmg_shared *mmg_shared_look(struct mmg_domain *domain, u64 hash,
+					  struct mmg_shared **gone)
+{
+	unsigned int tries = MMG_SHARED_TRIES;
+	struct mmg_shared *shared, *found = NULL;
+	struct rhlist_head *list, *pos;
+
+	*gone = NULL;
+	rcu_read_lock();
+	list = rhltable_lookup(&domain->shared, &hash, mmg_shared_params);
+	rhl_for_each_entry_rcu(shared, pos, list, link) {
+		if (!mmg_shared_there(shared))
+			*gone = shared;
+		else if (mmg_shared_takes(shared, 0))
+			found = shared;
+		if (*gone || found || !--tries)
+			break;
+	}
+	rcu_read_unlock();
+	return found;	/* domain->lock keeps it */
+}
+
+/**
  * mmg_shared_find - find a shared page that takes another mapping
  * @domain: to look in
  * @hash: of the content
  *
- * Both the mappings of a page and the length of its chain are bounded: with
- * them the time that a walk of its reverse map takes. New pages are in front
- * of old ones of the same content, and one that is full may have room again,
- * so not only the first one is looked at.
+ * Frees descriptions of pages that are gone.
  *
  * Return: the shared page, or NULL.
  */
 struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash)
 {
-	const unsigned int limit = READ_ONCE(mmg_tunables.max_page_sharing);
-	const bool across = READ_ONCE(mmg_tunables.merge_across_nodes);
-	struct mmg_shared *shared, *found, *gone;
-	struct rhlist_head *list, *pos;
-	unsigned int tries;
+	struct mmg_shared *found, *gone;
 
 	do {
-		found = NULL;
-		gone = NULL;
-		tries = MMG_SHARED_TRIES;
-
-		rcu_read_lock();
-		list = rhltable_lookup(&domain->shared, &hash,
-				       mmg_shared_params);
-		rhl_for_each_entry_rcu(shared, pos, list, link) {
-			struct folio *folio = READ_ONCE(shared->folio);
-
-			if (!mmg_shared_there(shared))
-				gone = shared;
-			else if (shared->count < limit &&
-				 folio_mapcount(folio) < limit &&
-				 !folio_test_hwpoison(folio) &&
-				 (across || !READ_ONCE(shared->moved)))
-				found = shared;
-			if (gone || found || !--tries)
-				break;
-		}
-		rcu_read_unlock();
-
+		found = mmg_shared_look(domain, hash, &gone);
 		if (gone)
 			mmg_shared_free(gone);
 	} while (gone);
-	return found;	/* domain->lock keeps it */
+	return found;
+}
+
+/**
+ * mmg_shared_peek - find a shared page that takes another mapping, or do not
+ * @domain: to look in
+ * @hash: of the content
+ *
+ * Leaves all as it is, and finds nothing if something is to be freed.
+ *
+ * Return: the shared page, or NULL.
+ */
+struct mmg_shared *mmg_shared_peek(struct mmg_domain *domain, u64 hash)
+{
+	struct mmg_shared *gone;
+
+	return mmg_shared_look(domain, hash, &gone);
 }
 
 /**
  * mmg_shared_alloc - make a description that no page points to yet
  * @domain: that it is for
  * @hash: of the content that the page is going to have
+ * @gfp: how to look for memory; it is not worth much trouble
  *
  * Return: the description, or NULL if there is no memory.
  */
-struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash)
+struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash,
+				    gfp_t gfp)
 {
-	const gfp_t gfp = GFP_KERNEL | __GFP_NORETRY | __GFP_NOWARN;
-	struct mmg_shared *shared = kmem_cache_zalloc(mmg_shared_cache, gfp);
+	struct mmg_shared *shared;
 
+	gfp |= __GFP_NORETRY | __GFP_NOWARN;
+	shared = kmem_cache_zalloc(mmg_shared_cache, gfp);
 	if (!shared)
 		return NULL;
 	shared->owner.ops = &mmg_owner_ops[domain->advised];
@@ -279,6 +319,19 @@ void mmg_shared_add(struct mmg_shared *shared)
 	if (rhltable_insert(&shared->domain->shared, &shared->link,
 			    mmg_shared_params))
 		pr_debug("no room in the table of shared pages\n");
+}
+
+/**
+ * mmg_shared_rehash - give a description the hash that its content has
+ * @shared: that mmg_shared_add() was called for
+ * @hash: of the content
+ */
+void mmg_shared_rehash(struct mmg_shared *shared, u64 hash)
+{
+	rhltable_remove(&shared->domain->shared, &shared->link,
+			mmg_shared_params);
+	shared->hash = hash;
+	mmg_shared_add(shared);
 }
 
 /**

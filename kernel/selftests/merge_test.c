@@ -842,6 +842,85 @@ static void soft_dirty(void)
 	pair_free(&p);
 }
 
+/*
+ * Pages merge in runs, one behind the other. What cannot merge ends a run, and
+ * nothing else: all before and behind it merges, and it is not touched itself.
+ */
+static void runs_end(void)
+{
+	struct pair p = pair_new(PAGES, 24000);
+	unsigned char *other = p.b + 20 * PAGE, *absent = p.b + 40 * PAGE;
+	unsigned char *held = p.a + 60 * PAGE, *held_too = p.b + 80 * PAGE;
+	struct iovec iov[] = { { held, PAGE }, { held_too, PAGE } };
+	unsigned char got[PAGE];
+	struct memmerge_stat stat;
+	unsigned long i;
+	int ends[2];
+
+	other[PAGE - 1] ^= 1;
+	TAP_EQ(0, madvise(absent, PAGE, MADV_DONTNEED));
+	TAP_CHECK(!pipe(ends));
+	TAP_EQ(2 * PAGE, vmsplice(ends[1], iov, 2, 0));
+	/* From here on it is another mapping. */
+	TAP_EQ(0, mprotect(p.b + 100 * PAGE, 50 * PAGE,
+			   PROT_READ | PROT_WRITE | PROT_EXEC));
+
+	domain_scan(p.domain);
+	stat = stat_of(p.domain, 0);
+	TAP_EQ(PAGES - 4, stat.pages_sharing);
+	/* The equal of the one that is held is ready to be joined. */
+	TAP_EQ(PAGES - 3, stat.pages_shared);
+	TAP_CHECK(stat.skip_busy > 0);
+	for (i = 0; i < PAGES; i++) {
+		if (i == 40)
+			continue;
+		TAP_CHECK((pfn_of(p.a + i * PAGE) == pfn_of(p.b + i * PAGE)) ==
+			  (i != 20 && i != 60 && i != 80));
+	}
+	other[PAGE - 1] ^= 1;
+	fill(absent, 24040);
+	pair_holds(&p, 24000);
+
+	TAP_EQ(PAGE, read(ends[0], got, PAGE));
+	TAP_CHECK(holds(got, 24060));
+	TAP_EQ(PAGE, read(ends[0], got, PAGE));
+	TAP_CHECK(holds(got, 24080));
+	domain_scan(p.domain);
+	domain_scan(p.domain);
+	TAP_EQ(PAGES, stat_of(p.domain, 0).pages_sharing);
+	TAP_EQ(PAGES, pair_same_frames(&p));
+	pair_holds(&p, 24000);
+	close(ends[0]);
+	close(ends[1]);
+	pair_free(&p);
+}
+
+/* Nor does it matter in which order equal pages lie. */
+static void any_order(void)
+{
+	unsigned char *mem = memory(3 * PAGES);
+	int domain = domain_open();
+	struct memmerge_stat stat;
+	unsigned long i, of[3 * PAGES];
+
+	for (i = 0; i < PAGES; i++) {
+		of[i] = i;
+		of[PAGES + i] = PAGES - 1 - i;
+		of[2 * PAGES + i] = PAGES + i % 3;
+	}
+	for (i = 0; i < 3 * PAGES; i++)
+		fill(mem + i * PAGE, 25000 + of[i]);
+	region_add(domain, mem, 3 * PAGES * PAGE);
+	domain_scan(domain);
+	stat = stat_of(domain, 0);
+	TAP_EQ(PAGES + 3, stat.pages_shared);
+	TAP_EQ(2 * PAGES - 3, stat.pages_sharing);
+	for (i = 0; i < 3 * PAGES; i++)
+		TAP_CHECK(holds(mem + i * PAGE, 25000 + of[i]));
+	close(domain);
+	munmap(mem, 3 * PAGES * PAGE);
+}
+
 int main(void)
 {
 	static const struct tap_test tests[] = {
@@ -872,6 +951,8 @@ int main(void)
 		{ "huge pages are not split for a few pages", huge_enough },
 		{ "merge_across_nodes=0 merges within a node only", nodes },
 		{ "the soft-dirty bit survives merging", soft_dirty },
+		{ "a run of equal pages ends where one cannot merge", runs_end },
+		{ "equal pages merge in whatever order they lie", any_order },
 		{ "nothing is left behind", nothing_left },
 	};
 

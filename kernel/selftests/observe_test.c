@@ -298,8 +298,8 @@ static void lock_holds(void)
 	TAP_EQ(0, holds_of("folio"));
 	TAP_EQ(0, holds_of("table"));
 	domain_scan(p.domain);
-	/* A lock for each page merged, and for each table that was looked at. */
-	TAP_EQ(2 * PAGES, holds_of("folio"));
+	/* One for a page or a run, and for each table that was looked at. */
+	TAP_CHECK(holds_of("folio") >= 2 && holds_of("folio") <= 2 * PAGES);
 	TAP_CHECK(holds_of("table") >= 2 && holds_of("table") <= 4);
 	TAP_EQ(holds_of("table"), holds_of("mmap"));
 	TAP_CHECK(holds_of("domain") >= 2);
