@@ -23,7 +23,7 @@
 
 #define PAGE		4096UL
 #define SYSFS		"/sys/kernel/mm/memmerge/"
-#define WAIT_SECONDS	60
+#define WAIT_SECONDS	300
 #define CGROUP		"/sys/fs/cgroup/memmerge-test"
 
 static inline int domain_open(void)

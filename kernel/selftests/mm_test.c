@@ -612,6 +612,7 @@ static void process_gone(void)
 	swap_out(shared->grandchild, (void *)shared->b, PAGES);
 	TAP_EQ(0, file_read(SYSFS "pages_shared"));
 	shared->stage = 4;
+	end = seconds() + WAIT_SECONDS;
 	while (shared->stage != 5 && seconds() < end)
 		usleep(1000);
 	TAP_EQ(5, shared->stage);

@@ -35,7 +35,7 @@ load() {
 
 unload() {
 	# A domain that was closed last second may still be on its way out.
-	for _ in 1 2 3 4 5; do
+	for _ in $(seq 60); do
 		rmmod memmerge && return 0
 		sleep 1
 	done
@@ -70,4 +70,4 @@ echo "=== done"
 sync
 # Ends the machine: there is no power to switch off.
 echo o >/proc/sysrq-trigger
-sleep 10
+while :; do sleep 10; done

@@ -26,6 +26,14 @@ RUNS = {
 }
 """What run_vmtests.sh of that folder runs of them, and the one that it leaves out."""
 
+PATIENCE = {"ksm_tests": ("-l", "800")}
+"""They give up after 120 s of scanning, which an emulated machine beside a compilation may need."""
+
+
+def command(program: str, *arguments: str) -> str:
+    """Return the command line of a run."""
+    return " ".join([program, *arguments, *PATIENCE.get(program, ())])
+
 
 def compile_programs(folder: Path) -> Path:
     """Compile them, with what has to be mended in them beside this file; returns where they are."""

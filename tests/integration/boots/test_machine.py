@@ -32,7 +32,7 @@ unload() {{
     [ -e {SYSFS} ] || return 0
     echo ksm >{SYSFS}/engine
     # A domain that was closed last second may still be on its way out.
-    for _ in 1 2 3 4 5; do
+    for _ in $(seq 60); do
         modprobe --remove memmerge && return
         sleep 1
     done
@@ -132,7 +132,7 @@ def ksm_tests(
     machine: Lab, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> dict[str, uml.Step]:
     """What the kernel's own tests of KSM print with an engine."""
-    commands = {name: within(" ".join(words)) for name, words in kselftest.RUNS.items()}
+    commands = {name: within(kselftest.command(*words)) for name, words in kselftest.RUNS.items()}
     choice = {"choice": ENGINES[request.param]}
     steps = run(machine, request.param, choice | commands, tmp_path_factory.mktemp("ksm"))
     assert steps["choice"].status == 0, steps["choice"].output
