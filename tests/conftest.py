@@ -14,7 +14,7 @@ from xdist.scheduler import LoadScopeScheduling
 ROOT = Path(__file__).resolve().parents[1]
 
 # Seconds. A marked test may build a kernel or an image into a cold cache first.
-LIMITS = {"kernel": 2400, "lab": 5400}
+LIMITS = {"kernel": 7200, "lab": 14400}
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

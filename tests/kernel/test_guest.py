@@ -6,7 +6,6 @@ from __future__ import annotations
 import shutil
 import socket
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from mergelab import guest_image
 from mergelab.kernel import build as kernel_build
 from mergelab.kernel import source
 from mergelab.patterns import PAGE, Pattern
+from tests.waiting import until
 
 pytestmark = pytest.mark.kernel
 
@@ -68,11 +68,7 @@ class Machine:
         """Connects to the payload's port."""
         client = socket.socket(socket.AF_UNIX)
         client.settimeout(BOOT_LIMIT)
-        deadline = time.monotonic() + 10
-        while not self.port.exists():
-            assert time.monotonic() < deadline, "QEMU does not open the port"
-            time.sleep(0.02)
-        client.connect(str(self.port))
+        assert until(lambda: client.connect_ex(str(self.port)) == 0), "QEMU does not open the port"
         return client
 
     def page(self, address: int) -> bytes:

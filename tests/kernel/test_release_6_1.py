@@ -46,7 +46,7 @@ SHORT = {
         Configuration("torture-faults", "torture", ("--rounds 1", "--failslab 10", "--fail-page 5")),
         2000,
     ),
-    "fuzz-faults": (Configuration("fuzz-faults", "fuzz", ("--failslab 10", "--fail-page 5")), 6000),
+    "fuzz-faults": (Configuration("fuzz-faults", "fuzz", ("--failslab 10", "--fail-page 5")), 12000),
 }
 """Configurations of the torture and their operations."""
 

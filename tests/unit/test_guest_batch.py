@@ -19,6 +19,8 @@ import jinja2
 import pytest
 import yaml
 
+from tests.waiting import until
+
 ROLE = Path(__file__).parents[2] / "roles/guest_batch"
 
 
@@ -127,14 +129,18 @@ def test_the_description_is_complete() -> None:
     assert "<nosharepages/>" in refused
 
 
+def listens(path: Path) -> bool:
+    """Whether somebody takes connections there; it is there a moment before."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 @pytest.fixture
 def sockets(payload_program: Path, tmp_path: Path) -> Iterator[list[Path]]:
     """Two payloads that wait for requests."""
     paths = [tmp_path / "one", tmp_path / "two"]
     running = [subprocess.Popen([payload_program, "--pages", "64", "--socket", path]) for path in paths]
-    while not all(path.exists() for path in paths):
-        assert all(process.poll() is None for process in running)
-        time.sleep(0.01)
+    assert until(lambda: all(listens(path) for path in paths))
     yield paths
     for process in running:
         process.kill()

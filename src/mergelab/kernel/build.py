@@ -323,6 +323,7 @@ class _Runner:
                             self.say(self._line(phase, now - started))
                 except BaseException:
                     child.terminate()
+                    child.wait()  # or it would go on in the folder that is removed now
                     raise
         self.seconds[phase] = round(time.monotonic() - started, 1)
         if child.returncode:

@@ -7,6 +7,7 @@ import pytest
 
 from tests.integration.lab import Lab, Played
 from tests.processes import processes
+from tests.waiting import until
 
 pytestmark = pytest.mark.lab
 
@@ -20,7 +21,7 @@ def test_teardown_leaves_nothing(lab: Lab, qualified: Played) -> None:
     assert lab.machines() == set()
     left = {path.relative_to(lab.state) for path in lab.state.rglob("*") if not path.is_dir()}
     assert {str(path) for path in left} - {"mergelab/locks/virtual"} == set()
-    assert processes(str(lab.state)) == []
+    assert until(lambda: not processes(str(lab.state))), processes(str(lab.state))
 
 
 def test_second_teardown_is_quiet(lab: Lab) -> None:
