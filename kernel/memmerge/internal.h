@@ -370,12 +370,14 @@ struct mmg_region {
  * @MMG_SAW_ZERO: the zero page, put there by merging
  * @MMG_SAW_COLD: a page that may be merged, and was not written since it was
  *	read
+ * @MMG_SAW_EQUAL: a page that was not read, as one before it is its equal
  */
 enum mmg_saw {
 	MMG_SAW_PAGE = MMG_NR_SKIPS,
 	MMG_SAW_SHARED,
 	MMG_SAW_ZERO,
 	MMG_SAW_COLD,
+	MMG_SAW_EQUAL,
 };
 
 /**

@@ -52,9 +52,12 @@
  * @chunk: that is scanned
  * @batch: what is there
  * @end: slot behind the last one of the part
+ * @unread: slot from which on pages have not been read, and are held for it
  * @turn: which cold pages are read in this pass
  * @zero_pages: pages of zeroes shall map the zero page
  * @huge: it is mapped as a huge page
+ * @large: it has parts of large pages, which cannot be split while any of them
+ *	is held
  * @full: the guard lets nothing be merged: leave alone what is not merged
  * @done: what was done
  * @mates: of the pages merged, those that an earlier scan had looked at
@@ -66,9 +69,11 @@ struct mmg_chunk_scan {
 	struct mmg_chunk *chunk;
 	struct mmg_batch *batch;
 	unsigned int end;
+	unsigned int unread;
 	unsigned int turn;
 	bool zero_pages;
 	bool huge;
+	bool large;
 	bool full;
 	struct mmg_pass done;
 	u64 mates;
@@ -173,6 +178,7 @@ static unsigned int mmg_see_page(struct mmg_chunk_scan *scan, unsigned int slot,
 	}
 	if (scan->full && scan->batch->state[slot] <= MMG_INDEXED)
 		return MMG_SKIP_GUARD;
+	scan->large |= folio_test_large(folio);
 	folio_get(folio);
 	scan->batch->pages[slot] = page;
 	return MMG_SAW_PAGE;
@@ -418,6 +424,14 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 				  GFP_KERNEL);
 	if (!shared)
 		return -1 - MMG_SKIP_NOMEM;
+
+	/* Further on in what is being scanned, it must not be held for that. */
+	if (mate.chunk == scan->chunk && mate_slot >= scan->unread &&
+	    mate_slot < scan->end &&
+	    scan->batch->saw[mate_slot] == MMG_SAW_PAGE) {
+		put_page(scan->batch->pages[mate_slot]);
+		scan->batch->saw[mate_slot] = MMG_SAW_EQUAL;
+	}
 
 	/*
 	 * If the other page is not what it was, it has no place in the index:
@@ -757,6 +771,8 @@ static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 	case MMG_SAW_ZERO:
 		mmg_decide_zero(scan, slot);
 		break;
+	case MMG_SAW_EQUAL:
+		break;
 	default:
 		mmg_decide_skip(scan, slot, scan->batch->saw[slot]);
 		break;
@@ -912,7 +928,7 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 	memset(batch->written, 0, sizeof(batch->written));
 	mmg_saw_range(scan, start, end, MMG_SKIP_ABSENT);
 	mmg_see(scan, start, end);
-	if (scan->huge || scan->chunk->huge)
+	if (scan->huge || scan->chunk->huge || scan->large)
 		some = last - slot;
 	while (slot < last) {
 		unsigned int next = min(slot + some, last);
@@ -924,6 +940,7 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 			mmg_count_huge(scan, next, last);
 			next = last;
 		}
+		scan->unread = next;
 		while (slot < next) {
 			slot = mmg_decide_some(scan, slot, next);
 			cond_resched();

@@ -632,7 +632,7 @@ static void beside_ksm(void)
 	munmap(d, PAGES * PAGE);
 }
 
-static void huge_pages(void)
+static void huge_pages_mapped(bool as_a_whole)
 {
 	const unsigned long size = 2UL << 20;
 	unsigned char *raw = mmap(NULL, 3 * size, PROT_READ | PROT_WRITE,
@@ -648,6 +648,10 @@ static void huge_pages(void)
 	domain = domain_open();
 	for (i = 0; i < 2 * pages; i++)
 		fill(mem + i * PAGE, 400 + i % pages);
+	/* Another mapping in the middle: the page tables name single pages. */
+	for (i = 17; !as_a_whole && i < 2 * pages; i += pages)
+		TAP_EQ(0, mprotect(mem + i * PAGE, PAGE,
+				   PROT_READ | PROT_WRITE | PROT_EXEC));
 	region_add(domain, mem, 2 * size);
 	domain_scan(domain);
 	domain_scan(domain);
@@ -656,6 +660,16 @@ static void huge_pages(void)
 		TAP_CHECK(holds(mem + i * PAGE, 400 + i % pages));
 	close(domain);
 	munmap(raw, 3 * size);
+}
+
+static void huge_pages(void)
+{
+	huge_pages_mapped(true);
+}
+
+static void huge_pages_by_page(void)
+{
+	huge_pages_mapped(false);
 }
 
 /* A line of smaps of the mapping that an address is in, in bytes. */
@@ -842,6 +856,28 @@ static void soft_dirty(void)
 	pair_free(&p);
 }
 
+/* An equal that was seen before, and lies further on in what is scanned now. */
+static void equal_behind(void)
+{
+	unsigned char *mem = memory(2 * PAGES);
+	int domain = domain_open();
+	unsigned long i;
+
+	for (i = 0; i < PAGES; i++)
+		fill(mem + (PAGES + i) * PAGE, 26000 + i);
+	region_add(domain, mem, 2 * PAGES * PAGE);
+	domain_scan(domain);
+	TAP_EQ(PAGES, stat_of(domain, 0).pages_unshared);
+	for (i = 0; i < PAGES; i++)
+		fill(mem + i * PAGE, 26000 + i);
+	domain_scan(domain);
+	TAP_EQ(PAGES, stat_of(domain, 0).pages_sharing);
+	for (i = 0; i < 2 * PAGES; i++)
+		TAP_CHECK(holds(mem + i * PAGE, 26000 + i % PAGES));
+	close(domain);
+	munmap(mem, 2 * PAGES * PAGE);
+}
+
 /*
  * Pages merge in runs, one behind the other. What cannot merge ends a run, and
  * nothing else: all before and behind it merges, and it is not touched itself.
@@ -948,9 +984,11 @@ int main(void)
 		{ "the scanner merges, stops, and comes back", scanner },
 		{ "KSM beside it: neither touches the other's pages", beside_ksm },
 		{ "huge pages are split when their parts merge", huge_pages },
+		{ "so are those that are mapped by the page", huge_pages_by_page },
 		{ "huge pages are not split for a few pages", huge_enough },
 		{ "merge_across_nodes=0 merges within a node only", nodes },
 		{ "the soft-dirty bit survives merging", soft_dirty },
+		{ "equal pages that lie further on merge in one pass", equal_behind },
 		{ "a run of equal pages ends where one cannot merge", runs_end },
 		{ "equal pages merge in whatever order they lie", any_order },
 		{ "nothing is left behind", nothing_left },
