@@ -192,7 +192,7 @@ def test_device_is_given_to_its_group_once(tmp_path: Path) -> None:
 
 
 def test_daemons_stay_for_another_lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A machine that is off just now belongs to a lab that needs them; without any they end."""
+    """A machine that is off just now belongs to a lab that needs them; other users' daemons are not ours."""
     shutil.copy("/bin/sleep", tmp_path / "libvirtd")
     machines = tmp_path / "machines"
     machines.write_text("another-lab\n")
@@ -207,6 +207,10 @@ def test_daemons_stay_for_another_lab(tmp_path: Path, monkeypatch: pytest.Monkey
         assert daemons.end("qemu:///session", state) is False
         assert daemon.poll() is None
         machines.write_text("\n")
+        with monkeypatch.context() as other:
+            other.setattr(os, "geteuid", lambda: os.getuid() + 1)
+            assert daemons.end("qemu:///session", state) is False
+        assert daemon.poll() is None
         threading.Thread(target=daemon.wait).start()  # what has ended is a zombie until somebody waits
         assert daemons.end("qemu:///session", state) is True
         assert daemon.wait() == -signal.SIGTERM

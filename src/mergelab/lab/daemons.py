@@ -152,6 +152,8 @@ def end(uri: str, state: Path = PID_FILES) -> bool:
     Raises:
         MergelabError: a daemon does not end.
     """
+    if not state.is_dir() or state.stat().st_uid != os.geteuid():
+        return False  # root's, and we have a session of our own
     running = [(name, pid) for name in DAEMONS if (pid := _running(state / f"{name}.pid", name)) is not None]
     if not running:
         return False
