@@ -223,6 +223,12 @@ struct mmg_chunk {
 #define MMG_CHUNK_BYTES		(sizeof(struct mmg_chunk) + \
 				 MMG_CHUNK_PAGES * sizeof(struct mmg_entry))
 
+static inline u32 mmg_entry_id(const struct mmg_chunk *chunk,
+			       unsigned int slot)
+{
+	return (chunk->id << MMG_CHUNK_SHIFT) + slot;
+}
+
 /**
  * struct mmg_index - finds entries by hash
  * @segments: of buckets, a page each: first entry, an id or MMG_NIL

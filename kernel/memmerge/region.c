@@ -93,7 +93,7 @@ static void mmg_region_lose(struct mmg_region *region, struct mmg_chunk *chunk)
 		if (entry->state != MMG_INDEXED)
 			continue;
 		mmg_index_remove(&domain->index,
-				 (chunk->id << MMG_CHUNK_SHIFT) + slot);
+				 mmg_entry_id(chunk, slot));
 		entry->state = MMG_SEEN;
 	}
 	region->nr_chunks--;
@@ -132,7 +132,7 @@ static void mmg_region_drop_entry(struct mmg_region *region,
 			state = MMG_KEPT;
 	} else if (entry->state == MMG_INDEXED) {
 		mmg_index_remove(&region->domain->index,
-				 (chunk->id << MMG_CHUNK_SHIFT) + slot);
+				 mmg_entry_id(chunk, slot));
 	}
 	mmg_region_set(region, entry, state, false);
 }

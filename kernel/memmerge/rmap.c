@@ -22,11 +22,6 @@
 
 #include "internal.h"
 
-static u32 mmg_entry_id(const struct mmg_chunk *chunk, unsigned int slot)
-{
-	return (chunk->id << MMG_CHUNK_SHIFT) + slot;
-}
-
 /* Find a place of @chunk, or make it. Returns its number or -1. */
 static int mmg_place_get(struct mmg_chunk *chunk, struct anon_vma *anon_vma,
 			 unsigned long shift)

@@ -230,7 +230,7 @@ static bool mmg_run_share(struct mmg_run *run, unsigned int i)
 	if (!shared)
 		return false;
 	mmg_index_remove(&run->domain->index,
-			 (there->chunk->id << MMG_CHUNK_SHIFT) + slot);
+			 mmg_entry_id(there->chunk, slot));
 	mmg_region_set(there->chunk->region, entry, MMG_SEEN, false);
 	if (!mmg_share(shared, there->chunk, slot, there->pages[i])) {
 		mmg_shared_free(shared);
@@ -335,8 +335,9 @@ static unsigned int mmg_run_merge(struct mmg_run *run, unsigned long *merged)
 					     run->kpages[i], run->zero);
 		} else if (!run->zero) {
 			mmg_rmap_unlink(run->shared[i],
-					(here->chunk->id << MMG_CHUNK_SHIFT) +
-					here->slot + i, MMG_SEEN);
+					mmg_entry_id(here->chunk,
+						     here->slot + i),
+					MMG_SEEN);
 		}
 		/* What maps the zero page is counted as such. */
 		if (run->zero || !test_bit(i, merged))

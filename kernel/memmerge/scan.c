@@ -127,7 +127,7 @@ static void mmg_scan_set(struct mmg_chunk_scan *scan, unsigned int slot,
 {
 	struct mmg_index *index = &scan->region->domain->index;
 	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
-	u32 id = (scan->chunk->id << MMG_CHUNK_SHIFT) + slot;
+	u32 id = mmg_entry_id(scan->chunk, slot);
 
 	if (entry->state == MMG_INDEXED && state != MMG_INDEXED)
 		mmg_index_remove(index, id);
