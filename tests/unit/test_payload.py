@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from mergelab.patterns import NEAR_KINDS, PAGE, Pattern
+from tests.waiting import until
 
 PAGES = 600
 PATTERNS = [
@@ -33,14 +34,7 @@ class Client:
         """Connects within five seconds."""
         self.socket = socket.socket(socket.AF_UNIX)
         self.socket.settimeout(20)
-        deadline = time.monotonic() + 5
-        while True:
-            try:
-                self.socket.connect(str(path))
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                assert time.monotonic() < deadline, "the payload does not listen"
-                time.sleep(0.01)
+        assert until(lambda: self.socket.connect_ex(str(path)) == 0, 5), "the payload does not listen"
         self.file = self.socket.makefile("rw", newline="\n")
 
     def call(self, request: str) -> str:

@@ -7,8 +7,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from mergelab import telemetry
 from mergelab.errors import MergelabError
 from mergelab.hosttool import build
 from mergelab.telemetry import Target
+from tests.waiting import until
 
 
 class Door(paramiko.ServerInterface):
@@ -137,14 +137,6 @@ def run_dir(tmp_path: Path) -> Iterator[Path]:
     telemetry.stop(path, "box")
 
 
-def until(condition: Callable[[], bool], seconds: float = 30) -> bool:
-    """Waits for a condition, for a bounded time."""
-    deadline = time.monotonic() + seconds
-    while not condition() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    return condition()
-
-
 def test_facts_come_from_the_host(machine: Machine) -> None:
     """The fingerprint of a report is the host's, not the controller's guess."""
     kernel = telemetry.facts(machine.target)["kernel"]
@@ -156,7 +148,7 @@ def test_samples_are_on_disk_while_it_runs(machine: Machine, run_dir: Path) -> N
     samples, log, pid_file = telemetry.paths(run_dir, "box")
     assert telemetry.start(machine.target, 0.1, run_dir, 30)
     assert not telemetry.start(machine.target, 0.1, run_dir, 30)
-    assert until(lambda: samples.read_bytes().count(b"\n") >= 3)
+    assert until(lambda: samples.read_bytes().count(b"\n") >= 3, 30)
     assert telemetry.stop(run_dir, "box")
     assert not telemetry.stop(run_dir, "box")
     assert not pid_file.exists()
@@ -171,9 +163,9 @@ def test_a_host_that_dies_is_noted_and_found_again(machine: Machine, run_dir: Pa
     samples, log, _ = telemetry.paths(run_dir, "box")
     telemetry.start(machine.target, 0.1, run_dir, 30)
     machine.die()
-    assert until(lambda: log.read_text().count("connected") == 2)
+    assert until(lambda: log.read_text().count("connected") == 2, 30)
     before = samples.read_bytes()
-    assert until(lambda: samples.stat().st_size > len(before))
+    assert until(lambda: samples.stat().st_size > len(before), 30)
     assert samples.read_bytes().startswith(before)
     assert "lost" in log.read_text() or "ended" in log.read_text()
 
@@ -186,7 +178,9 @@ def test_a_stream_ends_with_the_run_that_owns_it(machine: Machine, tmp_path: Pat
     thread = threading.Thread(target=stream.run)
     thread.start()
     try:
-        assert until(lambda: (tmp_path / "samples").exists() and (tmp_path / "samples").stat().st_size > 0)
+        assert until(
+            lambda: (tmp_path / "samples").exists() and (tmp_path / "samples").stat().st_size > 0, 30
+        )
         owner.kill()
         owner.wait()
         thread.join(30)
