@@ -56,7 +56,7 @@ unsigned int mmg_hold_bucket(u64 ns)
 void mmg_hold_end(enum mmg_hold_lock lock, u64 begin)
 {
 	struct mmg_hold *hold;
-	u64 end = local_clock();
+	u64 end = ktime_get_ns();
 	/* The clocks of two CPUs may differ by a little. */
 	u64 ns = end > begin ? end - begin : 0;
 

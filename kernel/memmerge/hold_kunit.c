@@ -30,7 +30,7 @@ static void mmg_test_hold_buckets(struct kunit *test)
 static void mmg_test_hold_counts(struct kunit *test)
 {
 	struct mmg_hold before, after;
-	u64 now = local_clock();
+	u64 now = ktime_get_ns();
 	unsigned long sum = 0;
 	unsigned int i;
 

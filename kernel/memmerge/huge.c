@@ -65,8 +65,8 @@ void mmg_huge_seen(struct mmg_chunk *chunk, unsigned int first,
 
 	mmg_huge_set(chunk, huge);
 	for (slot = first; chunk->wanted && slot < end; slot++) {
-		chunk->wanted -= chunk->entries[slot].wanted;
-		chunk->entries[slot].wanted = 0;
+		chunk->wanted -= chunk->marks[slot].wanted;
+		chunk->marks[slot].wanted = 0;
 	}
 }
 
@@ -77,11 +77,11 @@ void mmg_huge_seen(struct mmg_chunk *chunk, unsigned int first,
  */
 void mmg_huge_want(struct mmg_chunk *chunk, unsigned int slot)
 {
-	struct mmg_entry *entry = &chunk->entries[slot];
+	struct mmg_mark *mark = &chunk->marks[slot];
 
-	if (!chunk->huge || entry->wanted)
+	if (!chunk->huge || mark->wanted)
 		return;
-	entry->wanted = 1;
+	mark->wanted = 1;
 	chunk->wanted++;
 }
 

@@ -77,7 +77,7 @@ static void mmg_test_huge_seen(struct kunit *test)
 	mmg_huge_seen(&t->chunk, 0, MMG_CHUNK_PAGES, true);
 	KUNIT_EXPECT_EQ(test, 0, t->chunk.wanted);
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
-		KUNIT_EXPECT_FALSE(test, !!t->chunk.entries[i].wanted);
+		KUNIT_EXPECT_FALSE(test, !!t->chunk.marks[i].wanted);
 }
 
 static void mmg_test_huge_may_split(struct kunit *test)

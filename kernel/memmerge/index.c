@@ -2,13 +2,15 @@
 /*
  * memmerge - the index: from the hash of a content to an entry
  *
- * Buckets with chains that are linked by 32-bit ids rather than pointers, so
- * that an entry stays at 16 bytes. The number of buckets follows the number of
+ * Buckets with chains that are linked by 32-bit ids rather than pointers, as
+ * memory is what an entry costs. The number of buckets follows the number of
  * entries, one bucket at a time (linear hashing): an insertion splits the next
  * bucket in turn, a removal joins the last one with that from which it was
- * split. So nobody waits for a table to be copied, and an entry costs two bytes
- * of buckets whatever their number is. The index holds at most one entry for a
- * hash, see mmg_scan_range(), so a chain does not grow with equal content.
+ * split. So nobody waits for a table to be copied, and an entry costs one byte
+ * of buckets whatever their number is. A chain is in the order of the hashes:
+ * whoever looks for one that is not there has to look at half of it. The index
+ * holds at most one entry for a hash, see mmg_scan_range(), so a chain does not
+ * grow with equal content.
  */
 #include <linux/prefetch.h>
 #include <linux/slab.h>
@@ -19,7 +21,7 @@
 #define MMG_SEGMENT_BITS	(PAGE_SHIFT - 2)
 #define MMG_SEGMENT_BUCKETS	BIT(MMG_SEGMENT_BITS)
 /* Entries for each bucket, when all is well. */
-#define MMG_INDEX_LOAD		2
+#define MMG_INDEX_LOAD		4
 /* Buckets to split or join at a time: more than are needed. */
 #define MMG_INDEX_STEPS		2
 
@@ -29,14 +31,19 @@ static u32 *mmg_head(const struct mmg_index *index, unsigned long bucket)
 			       [bucket & (MMG_SEGMENT_BUCKETS - 1)];
 }
 
-static u32 *mmg_bucket(const struct mmg_index *index, u64 hash)
+static unsigned long mmg_bucket_nr(const struct mmg_index *index, u64 hash)
 {
 	unsigned long bucket = hash & ((1UL << index->bits) - 1);
 
 	/* One that is not there is still in that from which it will split. */
 	if (bucket >= index->buckets)
 		bucket -= 1UL << (index->bits - 1);
-	return mmg_head(index, bucket);
+	return bucket;
+}
+
+static u32 *mmg_bucket(const struct mmg_index *index, u64 hash)
+{
+	return mmg_head(index, mmg_bucket_nr(index, hash));
 }
 
 /* Make room for a segment behind the last bucket. */
@@ -139,28 +146,56 @@ void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk)
 	unsigned int i;
 
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
-		if (chunk->entries[i].state == MMG_INDEXED)
+		if (chunk->marks[i].state == MMG_INDEXED)
 			mmg_index_remove(index, id + i);
 	xa_erase(&index->chunks, chunk->id);
 	index->nr_chunks--;
 }
 
 /**
- * mmg_index_entry - find an entry by its id
+ * mmg_index_chunk - find the chunk of an entry
  * @index: of the domain
- * @id: of the entry
- * @chunk: out if not NULL, the chunk of the entry
+ * @id: of the entry, which is in mmg_id_slot() of the chunk
  *
- * Return: the entry; its chunk must have been added.
+ * Return: the chunk, which must have been added.
  */
-struct mmg_entry *mmg_index_entry(struct mmg_index *index, u32 id,
-				  struct mmg_chunk **chunk)
+struct mmg_chunk *mmg_index_chunk(const struct mmg_index *index, u32 id)
 {
-	struct mmg_chunk *found = xa_load(&index->chunks, id >> MMG_CHUNK_SHIFT);
+	return xa_load((struct xarray *)&index->chunks, id >> MMG_CHUNK_SHIFT);
+}
 
-	if (chunk)
-		*chunk = found;
-	return &found->entries[id & (MMG_CHUNK_PAGES - 1)];
+static u64 mmg_index_hash(const struct mmg_index *index, u32 id)
+{
+	return mmg_index_chunk(index, id)->entries[mmg_id_slot(id)].hash;
+}
+
+/* Where an entry says which one is behind it. */
+static u32 *mmg_index_next(const struct mmg_index *index, u32 id)
+{
+	return &mmg_index_chunk(index, id)->next[mmg_id_slot(id)];
+}
+
+/*
+ * Go along a chain, from the place that names its first entry, to the first one
+ * that is not less than a hash. Returns the place that names that; sets @equal
+ * to whether it has the hash itself.
+ */
+static u32 *mmg_index_seek(const struct mmg_index *index, u32 *link, u64 hash,
+			   bool *equal)
+{
+	*equal = false;
+	while (*link != MMG_NIL) {
+		const struct mmg_chunk *chunk = mmg_index_chunk(index, *link);
+		unsigned int slot = mmg_id_slot(*link);
+		u64 found = chunk->entries[slot].hash;
+
+		if (found >= hash) {
+			*equal = found == hash;
+			break;
+		}
+		link = (u32 *)&chunk->next[slot];
+	}
+	return link;
 }
 
 /**
@@ -170,41 +205,52 @@ struct mmg_entry *mmg_index_entry(struct mmg_index *index, u32 id,
  *
  * Return: the id of an indexed entry, or MMG_NIL.
  */
-u32 mmg_index_find(struct mmg_index *index, u64 hash)
+u32 mmg_index_find(const struct mmg_index *index, u64 hash)
 {
-	u32 id = *mmg_bucket(index, hash);
+	bool equal;
+	const u32 *link = mmg_index_seek(index, mmg_bucket(index, hash), hash,
+					 &equal);
 
-	while (id != MMG_NIL) {
-		struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
-
-		if (entry->hash == hash)
-			break;
-		id = entry->next;
-	}
-	return id;
+	return equal ? *link : MMG_NIL;
 }
 
 /**
  * mmg_index_fetch - let a bucket be fetched, which is going to be looked at
  * @index: of the domain
  * @hash: to be looked for soon
- * @entry: sooner: fetch its first entry, the bucket has been
+ * @steps: of its chain, how many entries have been fetched, if the bucket has
+ *	been; fetch one more
  */
-void mmg_index_fetch(struct mmg_index *index, u64 hash, bool entry)
+void mmg_index_fetch(const struct mmg_index *index, u64 hash,
+		     unsigned int steps)
 {
-	u32 *head = mmg_bucket(index, hash);
+	const u32 *link = mmg_bucket(index, hash);
 
-	if (!entry)
-		prefetch(head);
-	else if (*head != MMG_NIL)
-		prefetch(mmg_index_entry(index, *head, NULL));
+	if (!steps) {
+		prefetch(link);
+		return;
+	}
+	while (*link != MMG_NIL) {
+		const struct mmg_chunk *chunk = mmg_index_chunk(index, *link);
+		unsigned int slot = mmg_id_slot(*link);
+
+		if (!--steps) {
+			prefetch(&chunk->entries[slot]);
+			prefetch(&chunk->next[slot]);
+			break;
+		}
+		if (chunk->entries[slot].hash >= hash)
+			break;
+		link = &chunk->next[slot];
+	}
 }
 
 /* One more bucket: takes its part of the one that it splits. */
 static bool mmg_index_split(struct mmg_index *index)
 {
 	unsigned long last = index->buckets;
-	u32 *from, *to, id;
+	u32 *from, *to;
+	u32 id;
 
 	if (!(last & (MMG_SEGMENT_BUCKETS - 1)) && !mmg_index_extend(index))
 		return false;		/* longer chains do no harm */
@@ -214,18 +260,15 @@ static bool mmg_index_split(struct mmg_index *index)
 
 	from = mmg_head(index, last - (1UL << (index->bits - 1)));
 	to = mmg_head(index, last);
-	id = *from;
+	for (id = *from; id != MMG_NIL; id = *mmg_index_next(index, id)) {
+		u64 hash = mmg_index_hash(index, id);
+		u32 **tail = mmg_bucket_nr(index, hash) == last ? &to : &from;
+
+		**tail = id;
+		*tail = mmg_index_next(index, id);
+	}
 	*from = MMG_NIL;
 	*to = MMG_NIL;
-	while (id != MMG_NIL) {
-		struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
-		u32 *head = mmg_bucket(index, entry->hash);
-		u32 next = entry->next;
-
-		entry->next = *head;
-		*head = id;
-		id = next;
-	}
 	return true;
 }
 
@@ -236,9 +279,17 @@ static void mmg_index_join(struct mmg_index *index)
 	u32 *link = mmg_head(index, last - (1UL << (index->bits - 1)));
 	u32 id = *mmg_head(index, last);
 
-	while (*link != MMG_NIL)
-		link = &mmg_index_entry(index, *link, NULL)->next;
-	*link = id;
+	while (id != MMG_NIL) {
+		u32 *next = mmg_index_next(index, id);
+		u32 rest = *next;
+		bool equal;
+
+		link = mmg_index_seek(index, link, mmg_index_hash(index, id),
+				      &equal);
+		*next = *link;
+		*link = id;
+		id = rest;
+	}
 	if (last == 1UL << (index->bits - 1))
 		index->bits--;
 	if (!(last & (MMG_SEGMENT_BUCKETS - 1)))
@@ -252,17 +303,18 @@ static void mmg_index_join(struct mmg_index *index)
  */
 void mmg_index_insert(struct mmg_index *index, u32 id)
 {
-	struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
 	unsigned int steps = MMG_INDEX_STEPS;
-	u32 *head;
+	u64 hash = mmg_index_hash(index, id);
+	bool equal;
+	u32 *link;
 
 	while (index->count >= index->buckets * MMG_INDEX_LOAD && steps--)
 		if (!mmg_index_split(index))
 			break;
 
-	head = mmg_bucket(index, entry->hash);
-	entry->next = *head;
-	*head = id;
+	link = mmg_index_seek(index, mmg_bucket(index, hash), hash, &equal);
+	*mmg_index_next(index, id) = *link;
+	*link = id;
 	index->count++;
 }
 
@@ -273,17 +325,17 @@ void mmg_index_insert(struct mmg_index *index, u32 id)
  */
 void mmg_index_remove(struct mmg_index *index, u32 id)
 {
-	struct mmg_entry *entry = mmg_index_entry(index, id, NULL);
-	u32 *link = mmg_bucket(index, entry->hash);
+	u32 *link = mmg_bucket(index, mmg_index_hash(index, id));
+	u32 *next = mmg_index_next(index, id);
 	unsigned int steps = MMG_INDEX_STEPS;
 
 	while (*link != id) {
 		if (WARN_ON_ONCE(*link == MMG_NIL))
 			return;
-		link = &mmg_index_entry(index, *link, NULL)->next;
+		link = mmg_index_next(index, *link);
 	}
-	*link = entry->next;
-	entry->next = MMG_NIL;
+	*link = *next;
+	*next = MMG_NIL;
 	index->count--;
 
 	/* Not at once what the next insertion would undo. */

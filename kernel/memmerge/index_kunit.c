@@ -58,17 +58,23 @@ static u32 mmg_test_id(struct mmg_index_test *t, unsigned int page)
 
 static void mmg_test_insert(struct mmg_index_test *t, u32 id, u64 hash)
 {
-	struct mmg_entry *entry = mmg_index_entry(&t->index, id, NULL);
+	struct mmg_chunk *chunk = mmg_index_chunk(&t->index, id);
 
-	entry->hash = hash;
-	entry->state = MMG_INDEXED;
+	chunk->entries[mmg_id_slot(id)].hash = hash;
+	chunk->marks[mmg_id_slot(id)].state = MMG_INDEXED;
 	mmg_index_insert(&t->index, id);
 }
 
 static void mmg_test_remove(struct mmg_index_test *t, u32 id)
 {
 	mmg_index_remove(&t->index, id);
-	mmg_index_entry(&t->index, id, NULL)->state = MMG_SEEN;
+	mmg_index_chunk(&t->index, id)->marks[mmg_id_slot(id)].state = MMG_SEEN;
+}
+
+static bool mmg_test_indexed(struct mmg_index_test *t, u32 id)
+{
+	return mmg_index_chunk(&t->index, id)->marks[mmg_id_slot(id)].state ==
+	       MMG_INDEXED;
 }
 
 static void mmg_test_empty(struct kunit *test)
@@ -81,15 +87,15 @@ static void mmg_test_empty(struct kunit *test)
 				       (1ULL << MMG_HASH_BITS) - 1));
 }
 
-static void mmg_test_entry_of_id(struct kunit *test)
+static void mmg_test_chunk_of_id(struct kunit *test)
 {
 	struct mmg_index_test *t = test->priv;
-	struct mmg_chunk *chunk;
 	u32 id = mmg_test_id(t, MMG_CHUNK_PAGES + 3);
 
-	KUNIT_EXPECT_PTR_EQ(test, &t->chunks[1].entries[3],
-			    mmg_index_entry(&t->index, id, &chunk));
-	KUNIT_EXPECT_PTR_EQ(test, &t->chunks[1], chunk);
+	KUNIT_EXPECT_PTR_EQ(test, &t->chunks[1],
+			    mmg_index_chunk(&t->index, id));
+	KUNIT_EXPECT_EQ(test, 3, mmg_id_slot(id));
+	KUNIT_EXPECT_EQ(test, id, mmg_entry_id(&t->chunks[1], 3));
 }
 
 static void mmg_test_same_bucket(struct kunit *test)
@@ -120,7 +126,7 @@ static void mmg_test_same_bucket(struct kunit *test)
 /* Random hashes, the same ones each time. */
 static u64 mmg_test_hash(struct rnd_state *rnd, unsigned int i)
 {
-	return ((u64)i << 32) + prandom_u32_state(rnd);
+	return ((u64)i << 28) + (prandom_u32_state(rnd) >> 4);
 }
 
 /* There are so many buckets as the entries need, and no others. */
@@ -186,22 +192,31 @@ static void mmg_test_shrink(struct kunit *test)
 static void mmg_test_entry_fields(struct kunit *test)
 {
 	struct mmg_entry entry = {};
+	struct mmg_mark mark = {};
 
-	KUNIT_EXPECT_EQ(test, 16, sizeof(entry));
+	KUNIT_EXPECT_EQ(test, 8, sizeof(entry));
 	entry.hash = (1ULL << MMG_HASH_BITS) - 1;
-	entry.state = MMG_NR_STATES - 1;
-	entry.place = MMG_CHUNK_PLACES - 1;
-	entry.calm = MMG_CALM;
-	entry.breaks = MMG_MAX_BREAKS;
-	entry.heats = MMG_MAX_HEATS;
-	KUNIT_EXPECT_EQ(test, (1ULL << MMG_HASH_BITS) - 1, (u64)entry.hash);
 	KUNIT_EXPECT_EQ(test, 0, (int)entry.tag);
-	KUNIT_EXPECT_EQ(test, MMG_NR_STATES - 1, (int)entry.state);
-	KUNIT_EXPECT_EQ(test, MMG_CHUNK_PLACES - 1, (int)entry.place);
-	KUNIT_EXPECT_EQ(test, MMG_CALM, (int)entry.calm);
-	KUNIT_EXPECT_EQ(test, MMG_MAX_BREAKS, (int)entry.breaks);
-	KUNIT_EXPECT_EQ(test, MMG_MAX_HEATS, (int)entry.heats);
-	KUNIT_EXPECT_FALSE(test, entry.changed || entry.cold);
+	KUNIT_EXPECT_EQ(test, 0, (int)entry.warm);
+	entry.tag = U16_MAX;
+	KUNIT_EXPECT_EQ(test, 0, (int)entry.warm);
+	entry.warm = MMG_LASTED;
+	KUNIT_EXPECT_EQ(test, (1ULL << MMG_HASH_BITS) - 1, (u64)entry.hash);
+	KUNIT_EXPECT_EQ(test, U16_MAX, (int)entry.tag);
+	KUNIT_EXPECT_EQ(test, MMG_LASTED, (int)entry.warm);
+
+	KUNIT_EXPECT_EQ(test, 2, sizeof(mark));
+	mark.state = MMG_NR_STATES - 1;
+	mark.place = MMG_CHUNK_PLACES - 1;
+	mark.calm = MMG_CALM;
+	mark.breaks = MMG_MAX_BREAKS;
+	mark.heats = MMG_MAX_HEATS;
+	KUNIT_EXPECT_EQ(test, MMG_NR_STATES - 1, (int)mark.state);
+	KUNIT_EXPECT_EQ(test, MMG_CHUNK_PLACES - 1, (int)mark.place);
+	KUNIT_EXPECT_EQ(test, MMG_CALM, (int)mark.calm);
+	KUNIT_EXPECT_EQ(test, MMG_MAX_BREAKS, (int)mark.breaks);
+	KUNIT_EXPECT_EQ(test, MMG_MAX_HEATS, (int)mark.heats);
+	KUNIT_EXPECT_FALSE(test, mark.changed || mark.cold || mark.wanted);
 }
 
 static void mmg_test_chunk_goes(struct kunit *test)
@@ -222,7 +237,7 @@ static void mmg_test_chunk_goes(struct kunit *test)
 
 	/* Its number is free again; exit removes every chunk. */
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
-		t->chunks[0].entries[i].state = MMG_NONE;
+		t->chunks[0].marks[i].state = MMG_NONE;
 	KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&t->index, &t->chunks[0]));
 }
 
@@ -237,14 +252,13 @@ static void mmg_test_random(struct kunit *test)
 	prandom_seed_state(&rnd, 2008);
 	for (n = 0; n < 20 * MMG_TEST_PAGES; n++) {
 		i = prandom_u32_state(&rnd) % MMG_TEST_PAGES;
-		if (mmg_index_entry(&t->index, mmg_test_id(t, i), NULL)->state ==
-		    MMG_INDEXED) {
+		if (mmg_test_indexed(t, mmg_test_id(t, i))) {
 			mmg_test_remove(t, mmg_test_id(t, i));
 			count--;
 		} else {
 			/* Unequal hashes that crowd into few buckets. */
 			mmg_test_insert(t, mmg_test_id(t, i),
-					((u64)i << 32) + (i & 7));
+					((u64)i << 28) + (i & 7));
 			count++;
 		}
 		if (t->index.count != count)
@@ -253,18 +267,17 @@ static void mmg_test_random(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, count, t->index.count);
 	for (i = 0; i < MMG_TEST_PAGES; i++) {
 		u32 id = mmg_test_id(t, i);
-		bool in = mmg_index_entry(&t->index, id, NULL)->state ==
-			  MMG_INDEXED;
+		bool in = mmg_test_indexed(t, id);
 
 		KUNIT_EXPECT_EQ(test, in ? id : MMG_NIL,
 				mmg_index_find(&t->index,
-					       ((u64)i << 32) + (i & 7)));
+					       ((u64)i << 28) + (i & 7)));
 	}
 }
 
 static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_empty),
-	KUNIT_CASE(mmg_test_entry_of_id),
+	KUNIT_CASE(mmg_test_chunk_of_id),
 	KUNIT_CASE(mmg_test_same_bucket),
 	KUNIT_CASE(mmg_test_grow),
 	KUNIT_CASE(mmg_test_shrink),
@@ -327,18 +340,22 @@ static void mmg_test_backoff(struct kunit *test)
 static void mmg_test_heat(struct kunit *test)
 {
 	static const u8 passes[] = { 1, 3, 7, 15, 31, 63, 127, 127 };
+	struct mmg_chunk *chunk = kunit_kzalloc(test, sizeof(*chunk),
+						GFP_KERNEL);
 	struct mmg_entry entry = {};
 	unsigned int i;
 
+	KUNIT_ASSERT_NOT_NULL(test, chunk);
+	chunk->entries = &entry;
 	for (i = 0; i < ARRAY_SIZE(passes); i++) {
 		entry.warm = i;		/* so long it was protected */
-		entry.calm = MMG_CALM;
-		mmg_entry_heat(&entry);
+		chunk->marks[0].calm = MMG_CALM;
+		mmg_heat(chunk, 0);
 		KUNIT_EXPECT_EQ(test, passes[i], entry.warm);
-		KUNIT_EXPECT_EQ(test, 0, (int)entry.calm);
+		KUNIT_EXPECT_EQ(test, 0, (int)chunk->marks[0].calm);
 	}
 	entry.warm = MMG_LASTED;
-	mmg_entry_heat(&entry);
+	mmg_heat(chunk, 0);
 	KUNIT_EXPECT_EQ(test, 1, entry.warm);
 }
 

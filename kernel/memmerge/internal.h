@@ -4,7 +4,8 @@
  *
  * A domain owns regions, ranges of some process's address space. A region is
  * cut into chunks, one for each page table; a chunk has one entry per page,
- * which remembers the hash of the page's content. The index of the domain
+ * which remembers the hash of the page's content, and a mark with what else is
+ * known of it. The index of the domain
  * finds an entry by hash. Two pages of equal content are made to map one
  * shared page, which the domain finds by hash as well. The entries of a shared
  * page's mappings are on its chain: that is its reverse map.
@@ -38,6 +39,7 @@
 
 #include <linux/kref.h>
 #include <linux/ksm.h>
+#include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
@@ -58,7 +60,7 @@
  * Bits of a hash. Two contents of the same hash cost a comparison when they
  * meet, and nothing else.
  */
-#define MMG_HASH_BITS		48
+#define MMG_HASH_BITS		40
 
 /**
  * enum mmg_state - what the engine knows of a page
@@ -123,57 +125,60 @@ enum mmg_skip {
 };
 
 /**
- * struct mmg_entry - one page of a region, 16 bytes
- * @tag: which page it was that is @cold
- * @hash: of the page's content when last read; unless the entry is on a chain
+ * struct mmg_entry - one page of a region: its content, or where it is shared
+ * @hash: of the page's content when last read
+ * @tag: which page it was that is cold
+ * @wait: passes of the scanner for which the page is left alone
+ * @warm: MMG_INDEXED: passes for which the page is not write-protected; of a
+ *	cold one those that it has been, at most MMG_LASTED
  * @shared: on a chain: id of the shared page
  * @prev: on a chain: id of the entry before this one, or MMG_NIL
- * @next: id of the next entry on the chain, or in the index's bucket, or
- *	MMG_NIL
- * @state: enum mmg_state
- * @place: on a chain: which of the chunk's places the mapping was made in
- * @changed: the content differed between the last two reads
- * @wanted: in a huge page, and would merge if that was split, see huge.c
- * @calm: MMG_INDEXED: reads that found the content as it was, at most MMG_CALM
- * @breaks: how often sharing of this page did not last, at most MMG_MAX_BREAKS
- * @cold: MMG_INDEXED: was write-protected before it was last read, see scan.c
- * @heats: how often that did not last, at most MMG_MAX_HEATS
- * @wait: passes of the scanner for which the page is left alone
- * @warm: passes for which the page is not write-protected; of a cold one those
- *	that it has been, at most MMG_LASTED
  *
- * An entry is either in the index, or on a chain, or neither.
+ * An entry is either in the index, or on a chain, or neither. One that comes
+ * into the index, or leaves it, begins with @warm or @wait of 0.
  */
 struct mmg_entry {
 	union {
 		struct {
-			u64 tag : 16;
 			u64 hash : MMG_HASH_BITS;
+			u64 tag : 16;
+			union {
+				u8 wait;
+				u8 warm;
+			};
 		};
 		struct {
 			u32 shared;
 			u32 prev;
 		};
 	};
-	u32 next;
-	u8 state : 3;
-	u8 place : 2;
-	u8 heats : 3;
-	u8 changed : 1;
-	u8 wanted : 1;
-	u8 calm : 2;
-	u8 breaks : 3;
-	u8 cold : 1;
-	u8 wait;
-	u8 warm;
 };
 
-static_assert(sizeof(struct mmg_entry) == 16);
+static_assert(sizeof(struct mmg_entry) == 8);
 
-static inline bool mmg_entry_chained(const struct mmg_entry *entry)
-{
-	return entry->state == MMG_SHARED || entry->state == MMG_KEPT;
-}
+/**
+ * struct mmg_mark - one page of a region: what is known of it beside that
+ * @state: enum mmg_state
+ * @place: on a chain: which of the chunk's places the mapping was made in
+ * @heats: how often the page did not stay cold, at most MMG_MAX_HEATS
+ * @breaks: how often sharing of it did not last, at most MMG_MAX_BREAKS
+ * @calm: MMG_INDEXED: reads that found the content as it was, at most MMG_CALM
+ * @changed: the content differed between the last two reads
+ * @wanted: in a huge page, and would merge if that was split, see huge.c
+ * @cold: MMG_INDEXED: was write-protected before it was last read, see scan.c
+ */
+struct mmg_mark {
+	u16 state : 3;
+	u16 place : 2;
+	u16 heats : 3;
+	u16 breaks : 3;
+	u16 calm : 2;
+	u16 changed : 1;
+	u16 wanted : 1;
+	u16 cold : 1;
+};
+
+static_assert(sizeof(struct mmg_mark) == 2);
 
 /**
  * struct mmg_place - where mappings of the pages of a chunk are found
@@ -204,8 +209,12 @@ struct mmg_place {
  * @wanted: entries that would merge if it was split
  * @scanned: a scan is at work on it; no two are
  * @waiting: scans that wait until it is not
- * @entries: MMG_CHUNK_PAGES of them
  * @places: that its entries on chains name
+ * @entries: MMG_CHUNK_PAGES of them: a page of their own, as slabs would not
+ *	be filled by all that is known of a page table in one piece
+ * @marks: of each page
+ * @next: of each entry: id of the one behind it on its chain, or in its bucket
+ *	of the index, or MMG_NIL
  */
 struct mmg_chunk {
 	struct mmg_region *region;
@@ -216,8 +225,10 @@ struct mmg_chunk {
 	bool huge;
 	bool scanned;
 	unsigned int waiting;
-	struct mmg_entry *entries;
 	struct mmg_place places[MMG_CHUNK_PLACES];
+	struct mmg_entry *entries;
+	struct mmg_mark marks[MMG_CHUNK_PAGES];
+	u32 next[MMG_CHUNK_PAGES];
 };
 
 #define MMG_CHUNK_BYTES		(sizeof(struct mmg_chunk) + \
@@ -227,6 +238,18 @@ static inline u32 mmg_entry_id(const struct mmg_chunk *chunk,
 			       unsigned int slot)
 {
 	return (chunk->id << MMG_CHUNK_SHIFT) + slot;
+}
+
+static inline unsigned int mmg_id_slot(u32 id)
+{
+	return id & (MMG_CHUNK_PAGES - 1);
+}
+
+static inline bool mmg_chained(const struct mmg_chunk *chunk, unsigned int slot)
+{
+	enum mmg_state state = chunk->marks[slot].state;
+
+	return state == MMG_SHARED || state == MMG_KEPT;
 }
 
 /**
@@ -556,7 +579,7 @@ void mmg_hold_forget(enum mmg_hold_lock lock);
 
 static inline u64 mmg_hold_begin(void)
 {
-	return local_clock();
+	return ktime_get_ns();
 }
 
 /* domain.c */
@@ -597,6 +620,8 @@ bool mmg_advice_chosen(void);
 int mmg_advice_choose(bool memmerge);
 
 /* region.c */
+int mmg_region_start(void);
+void mmg_region_stop(void);
 int mmg_range_check(u64 start, u64 length, unsigned long task_size);
 struct mmg_region *mmg_region_new(struct mmg_domain *domain,
 				  struct mm_struct *mm, unsigned long start,
@@ -611,10 +636,9 @@ void mmg_chunk_free(struct mmg_domain *domain, struct mmg_chunk *chunk);
 struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 				   unsigned long addr);
 void mmg_region_trim(struct mmg_region *region, struct mmg_chunk *chunk);
-void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
+void mmg_region_set(struct mmg_chunk *chunk, unsigned int slot,
 		    enum mmg_state state, bool changed);
-void mmg_region_set_cold(struct mmg_region *region, struct mmg_entry *entry,
-			 bool cold);
+void mmg_region_set_cold(struct mmg_chunk *chunk, unsigned int slot, bool cold);
 void mmg_region_pass(struct mmg_region *region, const struct mmg_pass *pass);
 unsigned long mmg_region_metadata(const struct mmg_region *region);
 
@@ -646,7 +670,7 @@ u64 mmg_huge_split_count(void);
 #define MMG_CALM	2
 #define MMG_LASTED	128
 u8 mmg_backoff(u8 breaks);
-void mmg_entry_heat(struct mmg_entry *entry);
+void mmg_heat(struct mmg_chunk *chunk, unsigned int slot);
 struct mmg_batch *mmg_batch_new(void);
 void mmg_batch_free(struct mmg_batch *batch);
 void mmg_pass_add(struct mmg_pass *sum, const struct mmg_pass *pass);
@@ -679,7 +703,7 @@ int mmg_unmerge_range(struct mmg_region *region, unsigned long start,
 
 /**
  * struct mmg_ran - what a run did
- * @pages: how many are done with: their references are gone
+ * @pages: how many are done with
  * @merged: which of them were merged
  * @zero: with the zero page
  * @mates: how many pages became shared pages for it
@@ -694,7 +718,7 @@ struct mmg_ran {
 struct mmg_run *mmg_run_new(void);
 void mmg_run_free(struct mmg_run *run);
 bool mmg_run_try(struct mmg_batch *batch, struct mmg_chunk *chunk,
-		 unsigned int slot, unsigned int end, bool patient,
+		 unsigned int slot, unsigned int end, bool read, bool patient,
 		 struct mmg_ran *ran);
 
 /* shared.c */
@@ -749,10 +773,10 @@ void mmg_index_destroy(struct mmg_index *index);
 unsigned long mmg_index_metadata(const struct mmg_index *index);
 int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
 void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
-struct mmg_entry *mmg_index_entry(struct mmg_index *index, u32 id,
-				  struct mmg_chunk **chunk);
-u32 mmg_index_find(struct mmg_index *index, u64 hash);
-void mmg_index_fetch(struct mmg_index *index, u64 hash, bool entry);
+struct mmg_chunk *mmg_index_chunk(const struct mmg_index *index, u32 id);
+u32 mmg_index_find(const struct mmg_index *index, u64 hash);
+void mmg_index_fetch(const struct mmg_index *index, u64 hash,
+		     unsigned int steps);
 void mmg_index_insert(struct mmg_index *index, u32 id);
 void mmg_index_remove(struct mmg_index *index, u32 id);
 

@@ -24,9 +24,13 @@ static int __init memmerge_init(void)
 	if (err)
 		goto err_hold;
 
-	err = mmg_scanner_start();
+	err = mmg_region_start();
 	if (err)
 		goto err_shared;
+
+	err = mmg_scanner_start();
+	if (err)
+		goto err_region;
 
 	err = mmg_sysfs_create();
 	if (err)
@@ -43,6 +47,8 @@ err_sysfs:
 	mmg_sysfs_remove();
 err_scanner:
 	mmg_scanner_stop();
+err_region:
+	mmg_region_stop();
 err_shared:
 	mmg_shared_stop();
 err_hold:
@@ -61,6 +67,7 @@ static void __exit memmerge_exit(void)
 	mmg_device_unregister();
 	mmg_sysfs_remove();
 	mmg_scanner_stop();
+	mmg_region_stop();
 	mmg_shared_stop();
 	mmg_hold_stop();
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * memmerge - regions: registered ranges and their entries
+ * memmerge - regions: registered ranges, their entries and marks
  */
 #include <linux/overflow.h>
 #include <linux/sched/mm.h>
@@ -60,6 +60,29 @@ struct mmg_region *mmg_region_new(struct mmg_domain *domain,
 	return region;
 }
 
+static struct kmem_cache *mmg_chunks;
+
+/**
+ * mmg_region_start - get ready, before anything else of this file is used
+ *
+ * Return: 0 or -ENOMEM.
+ */
+int mmg_region_start(void)
+{
+	mmg_chunks = kmem_cache_create("memmerge_chunk",
+				       sizeof(struct mmg_chunk), 0,
+				       SLAB_ACCOUNT, NULL);
+	return mmg_chunks ? 0 : -ENOMEM;
+}
+
+/**
+ * mmg_region_stop - undo mmg_region_start()
+ */
+void mmg_region_stop(void)
+{
+	kmem_cache_destroy(mmg_chunks);
+}
+
 /**
  * mmg_chunk_free - free a chunk
  * @domain: of the chunk
@@ -68,8 +91,8 @@ struct mmg_region *mmg_region_new(struct mmg_domain *domain,
 void mmg_chunk_free(struct mmg_domain *domain, struct mmg_chunk *chunk)
 {
 	mmg_index_remove_chunk(&domain->index, chunk);
-	kvfree(chunk->entries);
-	kfree(chunk);
+	kfree(chunk->entries);
+	kmem_cache_free(mmg_chunks, chunk);
 }
 
 /*
@@ -84,17 +107,17 @@ static void mmg_region_lose(struct mmg_region *region, struct mmg_chunk *chunk)
 	xa_erase(&region->chunks, chunk->start >> PMD_SHIFT);
 	mmg_huge_set(chunk, false);
 	for (slot = 0; slot < MMG_CHUNK_PAGES; slot++) {
-		struct mmg_entry *entry = &chunk->entries[slot];
+		struct mmg_mark *mark = &chunk->marks[slot];
 
-		region->nr[entry->state]--;
-		domain->nr_zero -= entry->state == MMG_ZERO;
-		region->nr_changed -= entry->changed;
-		mmg_region_set_cold(region, entry, false);
-		if (entry->state != MMG_INDEXED)
+		region->nr[mark->state]--;
+		domain->nr_zero -= mark->state == MMG_ZERO;
+		region->nr_changed -= mark->changed;
+		mmg_region_set_cold(chunk, slot, false);
+		if (mark->state != MMG_INDEXED)
 			continue;
 		mmg_index_remove(&domain->index,
 				 mmg_entry_id(chunk, slot));
-		entry->state = MMG_SEEN;
+		mark->state = MMG_SEEN;
 	}
 	region->nr_chunks--;
 	if (chunk->chained) {
@@ -124,17 +147,16 @@ void mmg_region_forget(struct mmg_region *region)
 static void mmg_region_drop_entry(struct mmg_region *region,
 				  struct mmg_chunk *chunk, unsigned int slot)
 {
-	struct mmg_entry *entry = &chunk->entries[slot];
 	enum mmg_state state = MMG_NONE;
 
-	if (mmg_entry_chained(entry)) {
+	if (mmg_chained(chunk, slot)) {
 		if (mmg_rmap_leave(chunk, slot) == MMG_STAYS)
 			state = MMG_KEPT;
-	} else if (entry->state == MMG_INDEXED) {
+	} else if (chunk->marks[slot].state == MMG_INDEXED) {
 		mmg_index_remove(&region->domain->index,
 				 mmg_entry_id(chunk, slot));
 	}
-	mmg_region_set(region, entry, state, false);
+	mmg_region_set(chunk, slot, state, false);
 }
 
 /**
@@ -164,7 +186,7 @@ void mmg_region_drop(struct mmg_region *region, unsigned long start,
 		for (; addr < stop; addr += PAGE_SIZE) {
 			unsigned int slot = (addr - chunk->start) >> PAGE_SHIFT;
 
-			if (chunk->entries[slot].state == MMG_NONE)
+			if (chunk->marks[slot].state == MMG_NONE)
 				continue;
 			mmg_region_drop_entry(region, chunk, slot);
 			cond_resched();
@@ -178,17 +200,17 @@ void mmg_region_drop(struct mmg_region *region, unsigned long start,
 static void mmg_entry_unmerged(struct mmg_region *region,
 			       struct mmg_chunk *chunk, unsigned int slot)
 {
-	struct mmg_entry *entry = &chunk->entries[slot];
 	struct mmg_shared *shared;
 
-	if (mmg_entry_chained(entry) &&
+	if (mmg_chained(chunk, slot) &&
 	    mmg_rmap_leave(chunk, slot) == MMG_STAYS) {
 		/* It may come back from the swap cache, as a copy. */
-		shared = mmg_shared_by_id(region->domain, entry->shared);
+		shared = mmg_shared_by_id(region->domain,
+					  chunk->entries[slot].shared);
 		WRITE_ONCE(shared->copies, true);
-		mmg_region_set(region, entry, MMG_KEPT, false);
-	} else if (entry->state != MMG_INDEXED) {
-		mmg_region_set(region, entry, MMG_NONE, false);
+		mmg_region_set(chunk, slot, MMG_KEPT, false);
+	} else if (chunk->marks[slot].state != MMG_INDEXED) {
+		mmg_region_set(chunk, slot, MMG_NONE, false);
 	}
 }
 
@@ -245,13 +267,13 @@ struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 	if (chunk)
 		return chunk;
 
-	chunk = kzalloc(sizeof(*chunk), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	chunk = kmem_cache_zalloc(mmg_chunks, GFP_KERNEL | __GFP_NOWARN);
 	if (!chunk)
 		return NULL;
 	chunk->region = region;
 	chunk->start = addr & PMD_MASK;
-	chunk->entries = kvcalloc(MMG_CHUNK_PAGES, sizeof(*chunk->entries),
-				  GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	chunk->entries = kcalloc(MMG_CHUNK_PAGES, sizeof(*chunk->entries),
+				 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!chunk->entries)
 		goto err_chunk;
 	if (mmg_index_add_chunk(&region->domain->index, chunk))
@@ -267,9 +289,9 @@ struct mmg_chunk *mmg_region_chunk(struct mmg_region *region,
 err_index:
 	mmg_index_remove_chunk(&region->domain->index, chunk);
 err_entries:
-	kvfree(chunk->entries);
+	kfree(chunk->entries);
 err_chunk:
-	kfree(chunk);
+	kmem_cache_free(mmg_chunks, chunk);
 	return NULL;
 }
 
@@ -283,49 +305,56 @@ void mmg_region_trim(struct mmg_region *region, struct mmg_chunk *chunk)
 	unsigned int slot;
 
 	for (slot = 0; slot < MMG_CHUNK_PAGES; slot++)
-		if (chunk->entries[slot].state != MMG_NONE ||
-		    chunk->entries[slot].changed)
+		if (chunk->marks[slot].state != MMG_NONE ||
+		    chunk->marks[slot].changed)
 			return;
 	mmg_region_lose(region, chunk);
 }
 
 /**
  * mmg_region_set - note what is known of a page now
- * @region: of the page
- * @entry: of the page; taking it out of the index or off its chain, or putting
- *	it there, is the caller's
+ * @chunk: of the page, with a region
+ * @slot: of the page; taking its entry out of the index or off its chain, or
+ *	putting it there, is the caller's
  * @state: new state
  * @changed: the content differs from what was read the last time
  */
-void mmg_region_set(struct mmg_region *region, struct mmg_entry *entry,
+void mmg_region_set(struct mmg_chunk *chunk, unsigned int slot,
 		    enum mmg_state state, bool changed)
 {
-	region->nr[entry->state]--;
+	struct mmg_region *region = chunk->region;
+	struct mmg_mark *mark = &chunk->marks[slot];
+
+	region->nr[mark->state]--;
 	region->nr[state]++;
-	if (entry->state == MMG_ZERO)
+	if (mark->state == MMG_ZERO)
 		region->domain->nr_zero--;
 	if (state == MMG_ZERO)
 		region->domain->nr_zero++;
-	if (changed != entry->changed)
+	if (changed != mark->changed)
 		region->nr_changed += changed ? 1 : -1;
-	if (state != MMG_INDEXED)
-		mmg_region_set_cold(region, entry, false);
-	entry->state = state;
-	entry->changed = changed;
+	if (state != mark->state &&
+	    (state == MMG_INDEXED || mark->state == MMG_INDEXED)) {
+		mmg_region_set_cold(chunk, slot, false);
+		chunk->entries[slot].wait = 0;
+	}
+	mark->state = state;
+	mark->changed = changed;
 }
 
 /**
  * mmg_region_set_cold - note whether a page can be told to be unchanged
- * @region: of the page
- * @entry: of the page, which waits in the index if @cold
+ * @chunk: of the page, with a region
+ * @slot: of the page, which waits in the index if @cold
  * @cold: it can
  */
-void mmg_region_set_cold(struct mmg_region *region, struct mmg_entry *entry,
-			 bool cold)
+void mmg_region_set_cold(struct mmg_chunk *chunk, unsigned int slot, bool cold)
 {
-	if (cold != entry->cold)
-		region->nr_cold += cold ? 1 : -1;
-	entry->cold = cold;
+	struct mmg_mark *mark = &chunk->marks[slot];
+
+	if (cold != mark->cold)
+		chunk->region->nr_cold += cold ? 1 : -1;
+	mark->cold = cold;
 }
 
 /**

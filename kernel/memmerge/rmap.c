@@ -13,7 +13,7 @@
  * the shared page is gone. That its own page was written, or its region was
  * removed, or its process has exited, is not enough.
  *
- * The chain, and what its entries say of it (@shared, @prev, @next, @place),
+ * The chain, and what is noted of it for each entry (shared, prev, next, place),
  * is changed under domain->lock and the lock of the folio. So mm, which holds
  * the latter, and the engine, which holds the former, can go along it. The
  * chunk of an entry on a chain is there, and so are the places it names.
@@ -57,12 +57,12 @@ static void mmg_place_put(struct mmg_place *place)
 static void mmg_rmap_place(const struct mmg_chunk *chunk, unsigned int slot,
 			   struct merge_place *out)
 {
-	const struct mmg_entry *entry = &chunk->entries[slot];
-	const struct mmg_place *place = &chunk->places[entry->place];
+	const struct mmg_place *place =
+		&chunk->places[chunk->marks[slot].place];
 
 	out->anon_vma = place->anon_vma;
 	out->pgoff = (chunk->start >> PAGE_SHIFT) + slot + place->shift;
-	out->next = entry->next;
+	out->next = chunk->next[slot];
 }
 
 /**
@@ -78,13 +78,19 @@ bool mmg_rmap_next_place(const struct merge_owner *owner,
 	const struct mmg_shared *shared =
 		container_of(owner, struct mmg_shared, owner);
 	u32 id = place->anon_vma ? place->next : shared->first;
-	struct mmg_chunk *chunk;
 
 	if (id == MMG_NIL)
 		return false;
-	mmg_index_entry(&shared->domain->index, id, &chunk);
-	mmg_rmap_place(chunk, id & (MMG_CHUNK_PAGES - 1), place);
+	mmg_rmap_place(mmg_index_chunk(&shared->domain->index, id),
+		       mmg_id_slot(id), place);
 	return true;
+}
+
+static struct mmg_entry *mmg_rmap_entry(const struct mmg_shared *shared, u32 id)
+{
+	struct mmg_chunk *chunk = mmg_index_chunk(&shared->domain->index, id);
+
+	return &chunk->entries[mmg_id_slot(id)];
 }
 
 /**
@@ -100,7 +106,6 @@ bool mmg_rmap_next_place(const struct merge_owner *owner,
 bool mmg_rmap_link(struct mmg_shared *shared, struct mmg_chunk *chunk,
 		   unsigned int slot, struct anon_vma *anon_vma, pgoff_t pgoff)
 {
-	struct mmg_index *index = &shared->domain->index;
 	struct mmg_entry *entry = &chunk->entries[slot];
 	u32 id = mmg_entry_id(chunk, slot);
 	int place;
@@ -110,13 +115,13 @@ bool mmg_rmap_link(struct mmg_shared *shared, struct mmg_chunk *chunk,
 	if (place < 0)
 		return false;
 
-	mmg_region_set(chunk->region, entry, MMG_SHARED, false);
-	entry->place = place;
+	mmg_region_set(chunk, slot, MMG_SHARED, false);
+	chunk->marks[slot].place = place;
 	entry->shared = shared->id;
 	entry->prev = MMG_NIL;
-	entry->next = shared->first;
+	chunk->next[slot] = shared->first;
 	if (shared->first != MMG_NIL)
-		mmg_index_entry(index, shared->first, NULL)->prev = id;
+		mmg_rmap_entry(shared, shared->first)->prev = id;
 	shared->first = id;
 	shared->count++;
 	chunk->chained++;
@@ -132,25 +137,27 @@ bool mmg_rmap_link(struct mmg_shared *shared, struct mmg_chunk *chunk,
 void mmg_rmap_unlink(struct mmg_shared *shared, u32 id, enum mmg_state state)
 {
 	struct mmg_index *index = &shared->domain->index;
-	struct mmg_chunk *chunk;
-	struct mmg_entry *entry = mmg_index_entry(index, id, &chunk);
+	struct mmg_chunk *chunk = mmg_index_chunk(index, id);
+	unsigned int slot = mmg_id_slot(id);
+	struct mmg_mark *mark = &chunk->marks[slot];
+	u32 prev = chunk->entries[slot].prev, next = chunk->next[slot];
 
-	if (entry->prev != MMG_NIL)
-		mmg_index_entry(index, entry->prev, NULL)->next = entry->next;
+	if (prev != MMG_NIL)
+		mmg_index_chunk(index, prev)->next[mmg_id_slot(prev)] = next;
 	else
-		shared->first = entry->next;
-	if (entry->next != MMG_NIL)
-		mmg_index_entry(index, entry->next, NULL)->prev = entry->prev;
+		shared->first = next;
+	if (next != MMG_NIL)
+		mmg_rmap_entry(shared, next)->prev = prev;
 	shared->count--;
 
-	entry->hash = shared->hash;
-	entry->next = MMG_NIL;
-	mmg_place_put(&chunk->places[entry->place]);
+	chunk->entries[slot] = (struct mmg_entry) { .hash = shared->hash };
+	chunk->next[slot] = MMG_NIL;
+	mmg_place_put(&chunk->places[mark->place]);
 	chunk->chained--;
 	if (chunk->region) {
-		mmg_region_set(chunk->region, entry, state, entry->changed);
+		mmg_region_set(chunk, slot, state, mark->changed);
 	} else {
-		entry->state = state;
+		mark->state = state;
 		if (!chunk->chained) {
 			shared->domain->nr_detached--;
 			mmg_chunk_free(shared->domain, chunk);
@@ -203,11 +210,10 @@ void mmg_rmap_prune(struct mmg_shared *shared, struct folio *folio)
 	u32 id = shared->first;
 
 	while (id != MMG_NIL) {
+		struct mmg_chunk *chunk = mmg_index_chunk(&domain->index, id);
 		struct merge_place place;
-		struct mmg_chunk *chunk;
 
-		mmg_index_entry(&domain->index, id, &chunk);
-		mmg_rmap_place(chunk, id & (MMG_CHUNK_PAGES - 1), &place);
+		mmg_rmap_place(chunk, mmg_id_slot(id), &place);
 		if (!chunk->region && !merge_place_used(folio, &place))
 			mmg_rmap_unlink(shared, id, MMG_NONE);
 		id = place.next;

@@ -163,7 +163,7 @@ static void mmg_test_places(struct kunit *test)
 					       mmg_test_pgoff(10)));
 	KUNIT_EXPECT_FALSE(test, mmg_test_link(t, 0, 10, 0, 12345));
 	KUNIT_EXPECT_EQ(test, MMG_CHUNK_PLACES, t->shared[0].count);
-	KUNIT_EXPECT_EQ(test, MMG_NONE, (int)t->chunks[0].entries[10].state);
+	KUNIT_EXPECT_EQ(test, MMG_NONE, (int)t->chunks[0].marks[10].state);
 	/* The old ones still have, and so has the next chunk. */
 	KUNIT_EXPECT_TRUE(test, mmg_test_link(t, 1, 10, 1, mmg_test_pgoff(10)));
 	KUNIT_EXPECT_TRUE(test, mmg_test_link(t, 1, 600, MMG_CHUNK_PLACES, 7));

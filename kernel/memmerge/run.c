@@ -24,6 +24,9 @@
 #include "internal.h"
 #include "trace.h"
 
+/* For so many pages ahead a part of the index is fetched. */
+#define MMG_RUN_AHEAD	3
+
 /**
  * struct mmg_side - consecutive pages of one address space
  * @mm: address space, with a reference, mmap_lock held for read
@@ -222,16 +225,16 @@ static bool mmg_run_share(struct mmg_run *run, unsigned int i)
 {
 	struct mmg_side *there = &run->there;
 	unsigned int slot = there->slot + i;
-	struct mmg_entry *entry = &there->chunk->entries[slot];
 	struct mmg_shared *shared;
 
 	/* Others wait for these folios: no waiting for memory. */
-	shared = mmg_shared_alloc(run->domain, entry->hash, GFP_NOWAIT);
+	shared = mmg_shared_alloc(run->domain,
+				  there->chunk->entries[slot].hash, GFP_NOWAIT);
 	if (!shared)
 		return false;
 	mmg_index_remove(&run->domain->index,
 			 mmg_entry_id(there->chunk, slot));
-	mmg_region_set(there->chunk->region, entry, MMG_SEEN, false);
+	mmg_region_set(there->chunk, slot, MMG_SEEN, false);
 	if (!mmg_share(shared, there->chunk, slot, there->pages[i])) {
 		mmg_shared_free(shared);
 		return false;
@@ -262,6 +265,23 @@ static bool mmg_run_same(const struct mmg_run *run, unsigned int i)
 	return mmg_same(page, equal, next ?: page, next_equal ?: equal);
 }
 
+/* What of the index the equals behind one need is fetched meanwhile, too. */
+static void mmg_run_ahead(const struct mmg_run *run, unsigned int i)
+{
+	const struct mmg_side *there = &run->there;
+	unsigned int step;
+
+	for (step = MMG_RUN_AHEAD; there->chunk && step; step--) {
+		unsigned int behind = i + MMG_RUN_AHEAD - step + 1;
+
+		if (behind < there->nr)
+			mmg_index_fetch(&run->domain->index,
+					there->chunk->entries[there->slot +
+							      behind].hash,
+					step);
+	}
+}
+
 /* Hold a page against its equal; if it is one, prepare for its replacement. */
 static bool mmg_run_page(struct mmg_run *run, unsigned int i)
 {
@@ -280,6 +300,7 @@ static bool mmg_run_page(struct mmg_run *run, unsigned int i)
 	}
 	if (PageHWPoison(here->pages[i]) || PageHWPoison(run->kpages[i]))
 		return false;
+	mmg_run_ahead(run, i);
 	if ((!run->zero && !mmg_node_same(here->pages[i],
 					  page_folio(run->kpages[i]))) ||
 	    !mmg_run_same(run, i) ||
@@ -300,7 +321,7 @@ out:
 
 /*
  * Merge as many pages as are equal, from the first one on, and drop the
- * caller's references to them. @merged has a bit for each that was merged, as
+ * caller's references to them, if there are any. @merged has a bit for each that was merged, as
  * good as always all of them.
  */
 static unsigned int mmg_run_merge(struct mmg_run *run, unsigned long *merged)
@@ -349,8 +370,9 @@ static unsigned int mmg_run_merge(struct mmg_run *run, unsigned long *merged)
 	else if (!run->zero)
 		mmg_run_leave(run, locked);
 	mmg_side_end(here);
-	/* All that was replaced is freed by this. */
-	release_pages(here->held, nr);
+	/* All that was replaced is freed by this, or has been just now. */
+	if (here->held)
+		release_pages(here->held, nr);
 	return nr;
 }
 
@@ -363,20 +385,21 @@ static bool mmg_run_equal(struct mmg_run *run, const struct mmg_batch *batch,
 			  struct mmg_chunk **chunk, unsigned int *slot)
 {
 	unsigned int last = run->here.slot - 1;
-	struct mmg_entry *entry = &run->here.chunk->entries[last];
+	enum mmg_state state = run->here.chunk->marks[last].state;
+	u32 next = run->here.chunk->next[last];
 
 	if (batch->saw[last] != MMG_SAW_PAGE ||
 	    batch->state[last] > MMG_INDEXED)
 		return false;
-	if (entry->state == MMG_ZERO) {
+	if (state == MMG_ZERO) {
 		run->zero = true;
 		return true;
 	}
 	/* A merge puts an entry on the chain in front of that of its equal. */
-	if (entry->state != MMG_SHARED || entry->next == MMG_NIL)
+	if (state != MMG_SHARED || next == MMG_NIL)
 		return false;
-	*slot = (entry->next & (MMG_CHUNK_PAGES - 1)) + 1;
-	mmg_index_entry(&run->domain->index, entry->next, chunk);
+	*slot = mmg_id_slot(next) + 1;
+	*chunk = mmg_index_chunk(&run->domain->index, next);
 	return true;
 }
 
@@ -385,31 +408,36 @@ static bool mmg_run_fits(const struct mmg_run *run,
 			 const struct mmg_batch *batch, unsigned int slot,
 			 bool patient)
 {
-	const struct mmg_entry *entry = &run->here.chunk->entries[slot];
+	const struct mmg_mark *mark = &run->here.chunk->marks[slot];
 
 	return batch->saw[slot] == MMG_SAW_PAGE &&
-	       entry->state == batch->state[slot] &&
-	       entry->state <= MMG_SEEN && !entry->changed &&
-	       !(patient && entry->wait);
+	       mark->state == batch->state[slot] &&
+	       mark->state <= MMG_SEEN && !mark->changed &&
+	       !(patient && run->here.chunk->entries[slot].wait);
 }
 
 /*
- * Which shared page does an entry lead to? One that waits may not have had its
+ * Which shared page does a page lead to? One that waits may not have had its
  * turn to join the one that there is of its content.
  */
 static struct mmg_shared *mmg_run_shared(struct mmg_run *run,
-					 const struct mmg_entry *entry)
+					 const struct mmg_chunk *chunk,
+					 unsigned int slot)
 {
-	if (entry->state == MMG_SHARED)
+	enum mmg_state state = chunk->marks[slot].state;
+	const struct mmg_entry *entry = &chunk->entries[slot];
+
+	if (state == MMG_SHARED)
 		return mmg_shared_by_id(run->domain, entry->shared);
-	if (entry->state == MMG_INDEXED && run->domain->nr_shared)
+	if (state == MMG_INDEXED && run->domain->nr_shared)
 		return mmg_shared_peek(run->domain, entry->hash);
 	return NULL;
 }
 
 /*
  * Fill in what the pages from @slot on would merge with. Returns how many of
- * them the run can have, at most @nr.
+ * them the run can have, at most @nr. Of pages that have been read the hash
+ * tells the most that differ, which then need not be locked to find that.
  */
 static unsigned int mmg_run_plan(struct mmg_run *run,
 				 const struct mmg_batch *batch,
@@ -417,6 +445,7 @@ static unsigned int mmg_run_plan(struct mmg_run *run,
 				 bool patient)
 {
 	struct mmg_chunk *here = run->here.chunk, *there = NULL;
+	const bool read = !run->here.held;
 	unsigned int behind = 0, i;
 
 	run->zero = false;
@@ -428,25 +457,36 @@ static unsigned int mmg_run_plan(struct mmg_run *run,
 
 	for (i = 0; i < nr && mmg_run_fits(run, batch, slot + i, patient); i++) {
 		struct mmg_shared *shared;
+		u64 hash = batch->hash[slot + i];
 
+		if (read && run->zero != batch->zero[slot + i])
+			break;
 		if (run->zero)
 			continue;
 		/* It would be in the run itself: one content again and again? */
 		if (there == here && behind < slot && behind + i >= slot) {
-			if (behind + 1 < slot || run->there.chunk)
+			if (behind + 1 < slot || run->there.chunk ||
+			    (read && run->shared[i - 1]->hash != hash))
 				break;
 			run->shared[i] = run->shared[i - 1];
 			continue;
 		}
 		if (behind + i >= MMG_CHUNK_PAGES)
 			break;
-		shared = mmg_run_shared(run, &there->entries[behind + i]);
+		shared = mmg_run_shared(run, there, behind + i);
 		if (shared && !run->there.chunk) {
+			if (read && shared->hash != hash)
+				break;
 			run->shared[i] = shared;
 		} else if (!shared && (!i || run->there.chunk) &&
-			   there->entries[behind + i].state == MMG_INDEXED) {
+			   there->marks[behind + i].state == MMG_INDEXED) {
+			u64 equal = there->entries[behind + i].hash;
+
+			if (read && equal != hash)
+				break;
 			run->there.chunk = there;
 			run->there.slot = behind;
+			mmg_index_fetch(&run->domain->index, equal, 0);
 		} else {
 			break;
 		}
@@ -475,17 +515,19 @@ void mmg_run_free(struct mmg_run *run)
 
 /**
  * mmg_run_try - merge pages behind one that has just been merged
- * @batch: what was seen of them; they have not been read
+ * @batch: what was seen of them
  * @chunk: of the pages
  * @slot: of the first one to try, not 0
  * @end: behind the last one that may be tried
+ * @read: they have been read; else the caller has references to them, which
+ *	are given back of all that are in @ran
  * @patient: leave pages alone whose sharing did not last
  * @ran: out, what was done
  *
  * Return: whether it is worth to try the ones behind those, too.
  */
 bool mmg_run_try(struct mmg_batch *batch, struct mmg_chunk *chunk,
-		 unsigned int slot, unsigned int end, bool patient,
+		 unsigned int slot, unsigned int end, bool read, bool patient,
 		 struct mmg_ran *ran)
 {
 	struct mmg_run *run = batch->run;
@@ -496,7 +538,7 @@ bool mmg_run_try(struct mmg_batch *batch, struct mmg_chunk *chunk,
 	memset(ran, 0, sizeof(*ran));
 	run->domain = chunk->region->domain;
 	run->here.chunk = chunk;
-	run->here.held = batch->pages + slot;
+	run->here.held = read ? NULL : batch->pages + slot;
 	nr = mmg_run_plan(run, batch, slot, min(end - slot, batch->most),
 			  patient);
 	batch->most = MMG_RUN_FIRST;

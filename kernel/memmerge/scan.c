@@ -43,8 +43,9 @@
 /* So many are read before the first are decided about, then twice as many. */
 #define MMG_READ_FIRST	2U
 
-/* So many pages ahead a part of the index is fetched. */
+/* So many pages ahead a part of the index is fetched, and so many parts. */
 #define MMG_AHEAD	4
+#define MMG_AHEAD_PARTS	4
 
 /**
  * struct mmg_chunk_scan - scan of a part of one chunk
@@ -93,18 +94,22 @@ u8 mmg_backoff(u8 breaks)
 }
 
 /**
- * mmg_entry_heat - note that a cold page was written
- * @entry: of the page; it is not write-protected again for a while, longer
- *	each time unless the protection had lasted
+ * mmg_heat - note that a cold page was written
+ * @chunk: of the page
+ * @slot: of the page, which is MMG_INDEXED; it is not write-protected again for
+ *	a while, longer each time unless the protection had lasted
  */
-void mmg_entry_heat(struct mmg_entry *entry)
+void mmg_heat(struct mmg_chunk *chunk, unsigned int slot)
 {
+	struct mmg_entry *entry = &chunk->entries[slot];
+	struct mmg_mark *mark = &chunk->marks[slot];
+
 	if (entry->warm >= MMG_LASTED)
-		entry->heats = 0;
-	if (entry->heats < MMG_MAX_HEATS)
-		entry->heats++;
-	entry->warm = (1U << entry->heats) - 1;
-	entry->calm = 0;
+		mark->heats = 0;
+	if (mark->heats < MMG_MAX_HEATS)
+		mark->heats++;
+	entry->warm = (1U << mark->heats) - 1;
+	mark->calm = 0;
 }
 
 static u16 mmg_tag(unsigned long pfn)
@@ -118,6 +123,12 @@ static struct mmg_entry *mmg_scan_entry(struct mmg_chunk_scan *scan,
 	return &scan->chunk->entries[slot];
 }
 
+static struct mmg_mark *mmg_scan_mark(struct mmg_chunk_scan *scan,
+				      unsigned int slot)
+{
+	return &scan->chunk->marks[slot];
+}
+
 /*
  * Set the state of an entry that is on no chain, and keep the index in step
  * with it.
@@ -126,14 +137,14 @@ static void mmg_scan_set(struct mmg_chunk_scan *scan, unsigned int slot,
 			 enum mmg_state state, bool changed)
 {
 	struct mmg_index *index = &scan->region->domain->index;
-	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
+	enum mmg_state before = mmg_scan_mark(scan, slot)->state;
 	u32 id = mmg_entry_id(scan->chunk, slot);
 
-	if (entry->state == MMG_INDEXED && state != MMG_INDEXED)
+	if (before == MMG_INDEXED && state != MMG_INDEXED)
 		mmg_index_remove(index, id);
-	else if (entry->state != MMG_INDEXED && state == MMG_INDEXED)
+	else if (before != MMG_INDEXED && state == MMG_INDEXED)
 		mmg_index_insert(index, id);
-	mmg_region_set(scan->region, entry, state, changed);
+	mmg_region_set(scan->chunk, slot, state, changed);
 }
 
 static unsigned long mmg_scan_addr(struct mmg_chunk_scan *scan,
@@ -200,12 +211,15 @@ static enum mmg_skip mmg_see_swap(pte_t pte)
 }
 
 /* Shall a page, which has been seen to be ordinary, be write-protected? */
-static bool mmg_see_calm(const struct mmg_entry *entry,
+static bool mmg_see_calm(struct mmg_chunk_scan *scan, unsigned int slot,
 			 const struct vm_area_struct *vma, struct page *page)
 {
+	const struct mmg_mark *mark = mmg_scan_mark(scan, slot);
+
 	/* A debugger writes into what is not writable without any trace. */
-	return entry->state == MMG_INDEXED && !entry->cold && !entry->warm &&
-	       entry->calm == MMG_CALM && vma->vm_flags & VM_WRITE &&
+	return mark->state == MMG_INDEXED && !mark->cold &&
+	       mark->calm == MMG_CALM && !mmg_scan_entry(scan, slot)->warm &&
+	       vma->vm_flags & VM_WRITE &&
 	       !folio_maybe_dma_pinned(page_folio(page));
 }
 
@@ -213,17 +227,16 @@ static unsigned int mmg_see_pte(struct mmg_chunk_scan *scan, unsigned int slot,
 				struct vm_area_struct *vma, unsigned long addr,
 				pte_t pte)
 {
-	const struct mmg_entry *entry = mmg_scan_entry(scan, slot);
 	struct mmg_batch *batch = scan->batch;
 	struct page *page;
 	unsigned int saw;
 
 	if (!pte_present(pte))
 		return mmg_see_swap(pte);
-	if (entry->cold) {
+	if (mmg_scan_mark(scan, slot)->cold) {
 		batch->written[slot] = pte_write(pte) || pte_dirty(pte);
 		if (!batch->written[slot] && !pte_special(pte) &&
-		    entry->tag == mmg_tag(pte_pfn(pte)) &&
+		    mmg_scan_entry(scan, slot)->tag == mmg_tag(pte_pfn(pte)) &&
 		    (slot ^ scan->turn) % MMG_REREAD)
 			return MMG_SAW_COLD;
 	}
@@ -233,7 +246,7 @@ static unsigned int mmg_see_pte(struct mmg_chunk_scan *scan, unsigned int slot,
 	if (!page)
 		return MMG_SKIP_ABSENT;
 	saw = mmg_see_page(scan, slot, page);
-	if (saw == MMG_SAW_PAGE && mmg_see_calm(entry, vma, page))
+	if (saw == MMG_SAW_PAGE && mmg_see_calm(scan, slot, vma, page))
 		batch->protect[slot] = page;
 	return saw;
 }
@@ -412,12 +425,13 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 			     u32 id, const struct page *next)
 {
 	struct mmg_domain *domain = scan->region->domain;
-	struct mmg_chunk_scan mate = { .done = {} };
-	unsigned int mate_slot = id & (MMG_CHUNK_PAGES - 1);
+	struct mmg_chunk_scan mate = {
+		.chunk = mmg_index_chunk(&domain->index, id),
+	};
+	unsigned int mate_slot = mmg_id_slot(id);
 	struct mmg_shared *shared;
 	int err;
 
-	mmg_index_entry(&domain->index, id, &mate.chunk);
 	if (mate.chunk->huge && !mmg_huge_may_split(mate.chunk))
 		return -1 - MMG_SKIP_HUGE;
 	shared = mmg_shared_alloc(domain, mmg_scan_entry(scan, slot)->hash,
@@ -464,8 +478,7 @@ static enum mmg_left mmg_scan_leave(struct mmg_chunk_scan *scan,
 	enum mmg_left left = mmg_rmap_leave(scan->chunk, slot);
 
 	if (left == MMG_STAYS)
-		mmg_region_set(scan->region, mmg_scan_entry(scan, slot),
-			       MMG_KEPT, changed);
+		mmg_region_set(scan->chunk, slot, MMG_KEPT, changed);
 	return left;
 }
 
@@ -476,11 +489,11 @@ static void mmg_decide_shared(struct mmg_chunk_scan *scan, unsigned int slot)
 	u32 id = scan->batch->hash[slot];
 	struct mmg_shared *shared;
 
-	if (mmg_entry_chained(entry) && entry->shared == id) {
-		mmg_region_set(scan->region, entry, MMG_SHARED, false);
+	if (mmg_chained(scan->chunk, slot) && entry->shared == id) {
+		mmg_region_set(scan->chunk, slot, MMG_SHARED, false);
 		return;
 	}
-	if (mmg_entry_chained(entry) &&
+	if (mmg_chained(scan->chunk, slot) &&
 	    mmg_scan_leave(scan, slot, false) == MMG_STAYS)
 		return;
 	/* Its mapping came from another one, whose entry is on the chain. */
@@ -501,7 +514,7 @@ static void mmg_decide_skip(struct mmg_chunk_scan *scan, unsigned int slot,
 	 */
 	if (skip == MMG_SKIP_BUSY || skip == MMG_SKIP_GUARD)
 		return;
-	if (mmg_entry_chained(mmg_scan_entry(scan, slot)) &&
+	if (mmg_chained(scan->chunk, slot) &&
 	    mmg_scan_leave(scan, slot, false) == MMG_STAYS)
 		return;
 	mmg_scan_set(scan, slot, MMG_NONE, false);
@@ -509,7 +522,7 @@ static void mmg_decide_skip(struct mmg_chunk_scan *scan, unsigned int slot,
 
 static void mmg_decide_zero(struct mmg_chunk_scan *scan, unsigned int slot)
 {
-	if (mmg_entry_chained(mmg_scan_entry(scan, slot)) &&
+	if (mmg_chained(scan->chunk, slot) &&
 	    mmg_scan_leave(scan, slot, false) == MMG_STAYS)
 		return;
 	mmg_scan_set(scan, slot, MMG_ZERO, false);
@@ -520,16 +533,18 @@ static void mmg_decide_zero(struct mmg_chunk_scan *scan, unsigned int slot)
  * since? One that came back from swap was not written. Its shared page is gone
  * then, and its content what it was.
  */
-static bool mmg_was_written(struct mmg_entry *entry, enum mmg_state before,
-			    u64 hash)
+static bool mmg_was_written(struct mmg_chunk_scan *scan, unsigned int slot,
+			    enum mmg_state before)
 {
+	bool same = mmg_scan_entry(scan, slot)->hash == scan->batch->hash[slot];
+
 	switch (before) {
 	case MMG_ZERO:
 		return true;
 	case MMG_SHARED:
-		return entry->state != MMG_MAPPED || entry->hash != hash;
+		return mmg_scan_mark(scan, slot)->state != MMG_MAPPED || !same;
 	case MMG_MAPPED:
-		return entry->hash != hash;
+		return !same;
 	default:
 		return false;
 	}
@@ -538,15 +553,15 @@ static bool mmg_was_written(struct mmg_entry *entry, enum mmg_state before,
 /* A page was read: was it a cold one that has been written, or has moved? */
 static void mmg_decide_warm(struct mmg_chunk_scan *scan, unsigned int slot)
 {
-	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
+	unsigned long pfn = page_to_pfn(scan->batch->pages[slot]);
 
-	if (!entry->cold)
+	if (!mmg_scan_mark(scan, slot)->cold)
 		return;
 	if (scan->batch->written[slot])
-		mmg_entry_heat(entry);
-	else if (entry->tag == mmg_tag(page_to_pfn(scan->batch->pages[slot])))
+		mmg_heat(scan->chunk, slot);
+	else if (mmg_scan_entry(scan, slot)->tag == mmg_tag(pfn))
 		return;
-	mmg_region_set_cold(scan->region, entry, false);
+	mmg_region_set_cold(scan->chunk, slot, false);
 }
 
 /*
@@ -556,22 +571,23 @@ static void mmg_decide_warm(struct mmg_chunk_scan *scan, unsigned int slot)
 static void mmg_decide_calm(struct mmg_chunk_scan *scan, unsigned int slot)
 {
 	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
+	struct mmg_mark *mark = mmg_scan_mark(scan, slot);
 	struct page *page = scan->batch->pages[slot];
 
 	mmg_scan_set(scan, slot, MMG_INDEXED, false);
-	if (entry->cold)
+	if (mark->cold)
 		return;
 	if (scan->batch->protected[slot]) {
 		entry->warm = 0;
 		entry->tag = mmg_tag(page_to_pfn(page));
-		mmg_region_set_cold(scan->region, entry, true);
+		mmg_region_set_cold(scan->chunk, slot, true);
 	} else if (scan->batch->protect[slot]) {
 		/* Somebody has a reference, and may keep it for long. */
-		mmg_entry_heat(entry);
+		mmg_heat(scan->chunk, slot);
 	} else if (entry->warm) {
 		entry->warm--;
-	} else if (entry->calm < MMG_CALM) {
-		entry->calm++;
+	} else if (mark->calm < MMG_CALM) {
+		mark->calm++;
 	}
 }
 
@@ -596,8 +612,8 @@ static bool mmg_huge_want_both(struct mmg_chunk_scan *scan, unsigned int slot,
 
 	mmg_huge_want(chunk, slot);
 	if (id != MMG_NIL) {
-		mmg_index_entry(&scan->region->domain->index, id, &chunk);
-		mmg_huge_want(chunk, id & (MMG_CHUNK_PAGES - 1));
+		chunk = mmg_index_chunk(&scan->region->domain->index, id);
+		mmg_huge_want(chunk, mmg_id_slot(id));
 	}
 	return scan->chunk->huge || chunk->huge;
 }
@@ -637,33 +653,58 @@ static int mmg_merge(struct mmg_chunk_scan *scan, unsigned int slot,
 	return err;
 }
 
+/* A page that was merged has been written. */
+static void mmg_decide_break(struct mmg_chunk_scan *scan, unsigned int slot)
+{
+	struct mmg_mark *mark = mmg_scan_mark(scan, slot);
+
+	scan->unshared++;
+	trace_memmerge_unshare(scan->region, mmg_scan_addr(scan, slot));
+	mark->breaks = min(mark->breaks + 1, MMG_MAX_BREAKS);
+	/* Or when it leaves the chain. */
+	if (!mmg_chained(scan->chunk, slot))
+		mmg_scan_entry(scan, slot)->wait = mmg_backoff(mark->breaks);
+}
+
+/* A page is not the shared page any more, on whose chain its entry is. */
+static enum mmg_left mmg_decide_leave(struct mmg_chunk_scan *scan,
+				      unsigned int slot)
+{
+	struct mmg_mark *mark = mmg_scan_mark(scan, slot);
+	bool broken = mark->state == MMG_KEPT && mark->changed;
+	enum mmg_left left = mmg_scan_leave(scan, slot, true);
+
+	if (broken && left != MMG_STAYS)
+		mmg_scan_entry(scan, slot)->wait = mmg_backoff(mark->breaks);
+	return left;
+}
+
 /* Decide about one page that was read. */
 static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 {
 	struct mmg_domain *domain = scan->region->domain;
 	struct mmg_entry *entry = mmg_scan_entry(scan, slot);
-	enum mmg_state before = entry->state;
+	struct mmg_mark *mark = mmg_scan_mark(scan, slot);
+	enum mmg_state before = mark->state;
 	bool zero = scan->batch->zero[slot];
 	u64 hash = scan->batch->hash[slot];
 	struct mmg_shared *shared = NULL;
 	enum mmg_left left = MMG_LEFT;
 	int err = -1 - MMG_NR_SKIPS;	/* no equal */
 	bool changed;
+	u8 warm = 0;
 	u32 id;
 
 	mmg_decide_warm(scan, slot);
-	if (mmg_entry_chained(entry))
-		left = mmg_scan_leave(scan, slot, true);
-	changed = mmg_was_written(entry, before, hash);
-	if (changed) {
-		scan->unshared++;
-		trace_memmerge_unshare(scan->region, mmg_scan_addr(scan, slot));
-		entry->breaks = min(entry->breaks + 1, MMG_MAX_BREAKS);
-		entry->wait = mmg_backoff(entry->breaks);
-	} else if (before == MMG_SEEN || before == MMG_INDEXED) {
+	if (mmg_chained(scan->chunk, slot))
+		left = mmg_decide_leave(scan, slot);
+	changed = mmg_was_written(scan, slot, before);
+	if (changed)
+		mmg_decide_break(scan, slot);
+	else if (before == MMG_SEEN || before == MMG_INDEXED)
 		changed = entry->hash != hash;
-	}
-	if (changed || before == MMG_NONE || entry->wait)
+	if (changed || before == MMG_NONE ||
+	    (before != MMG_INDEXED && left != MMG_STAYS && entry->wait))
 		scan->done.news++;
 	if (left == MMG_STAYS) {
 		mmg_scan_skip(scan, slot, MMG_SKIP_BUSY);
@@ -672,14 +713,17 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 
 	if (!zero && domain->nr_shared)
 		shared = mmg_shared_find(domain, hash);
-	if (entry->state == MMG_INDEXED && !changed && !zero && !shared) {
-		/* Whoever is equal will find this one. */
-		mmg_decide_calm(scan, slot);
-		return;
+	if (before == MMG_INDEXED) {
+		if (!changed && !zero && !shared) {
+			/* Whoever is equal will find this one. */
+			mmg_decide_calm(scan, slot);
+			return;
+		}
+		warm = entry->warm;
 	}
 	mmg_scan_set(scan, slot, MMG_SEEN, changed);
 	entry->hash = hash;
-	entry->calm = 0;
+	mark->calm = 0;
 
 	if (scan->patient && entry->wait) {
 		entry->wait--;
@@ -710,8 +754,10 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	if (err != -1 - MMG_NR_SKIPS)
 		mmg_scan_skip(scan, slot, -1 - err);
 	/* One entry a hash: the rest of equal ones has its turn again. */
-	if (id == MMG_NIL || mmg_index_find(&domain->index, hash) == MMG_NIL)
+	if (id == MMG_NIL || mmg_index_find(&domain->index, hash) == MMG_NIL) {
 		mmg_scan_set(scan, slot, MMG_INDEXED, changed);
+		entry->warm = warm;
+	}
 }
 
 /*
@@ -755,7 +801,7 @@ static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 	 * Merged with another page since it was seen, by this or another scan,
 	 * or unmerged: what was seen does not count.
 	 */
-	if (mmg_scan_entry(scan, slot)->state != scan->batch->state[slot])
+	if (mmg_scan_mark(scan, slot)->state != scan->batch->state[slot])
 		return;
 
 	switch (scan->batch->saw[slot]) {
@@ -781,7 +827,7 @@ static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 
 /* The index is large: what a page needs of it shall be there at its turn. */
 static void mmg_decide_ahead(struct mmg_chunk_scan *scan, unsigned int slot,
-			     unsigned int end, bool entry)
+			     unsigned int end, unsigned int part)
 {
 	struct mmg_batch *batch = scan->batch;
 
@@ -792,23 +838,39 @@ static void mmg_decide_ahead(struct mmg_chunk_scan *scan, unsigned int slot,
 	if (batch->state[slot] != MMG_INDEXED ||
 	    mmg_scan_entry(scan, slot)->hash != batch->hash[slot])
 		mmg_index_fetch(&scan->region->domain->index,
-				batch->hash[slot], entry);
+				batch->hash[slot], part);
 }
 
-/* Decide about a part of what was seen; returns the first slot that is left. */
+/* Did a page that was read merge just now? */
+static bool mmg_decide_merged(struct mmg_chunk_scan *scan, unsigned int slot)
+{
+	enum mmg_state state = mmg_scan_mark(scan, slot)->state;
+
+	return scan->batch->saw[slot] == MMG_SAW_PAGE &&
+	       scan->batch->state[slot] <= MMG_INDEXED &&
+	       (state == MMG_SHARED || state == MMG_ZERO);
+}
+
+/*
+ * Decide about a part of what was seen, up to a page that merges. Returns the
+ * first slot that is left.
+ */
 static unsigned int mmg_decide_some(struct mmg_chunk_scan *scan,
 				    unsigned int slot, unsigned int end)
 {
 	struct mmg_domain *domain = scan->region->domain;
-	unsigned int left = MMG_DECIDE;
+	unsigned int left = MMG_DECIDE, part;
+	bool merged = false;
 
 	mmg_domain_lock(domain);
-	for (; slot < end && left; slot++) {
+	for (; slot < end && left && !merged; slot++) {
 		if (scan->batch->saw[slot] != MMG_SAW_COLD)
 			left--;
-		mmg_decide_ahead(scan, slot + 2 * MMG_AHEAD, end, false);
-		mmg_decide_ahead(scan, slot + MMG_AHEAD, end, true);
+		for (part = 0; part < MMG_AHEAD_PARTS; part++)
+			mmg_decide_ahead(scan, slot + MMG_AHEAD *
+					 (MMG_AHEAD_PARTS - part), end, part);
 		mmg_decide(scan, slot);
+		merged = mmg_decide_merged(scan, slot);
 	}
 	mmg_domain_unlock(domain);
 	return slot;
@@ -839,7 +901,7 @@ static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr,
 		/* Counts, and so changes what entries are: before the copy. */
 		scan->full = !mmg_guard_begin(domain, pages);
 		for (slot = 0; slot < MMG_CHUNK_PAGES; slot++)
-			scan->batch->state[slot] = chunk->entries[slot].state;
+			scan->batch->state[slot] = chunk->marks[slot].state;
 	}
 	mmg_domain_unlock(domain);
 	scan->chunk = chunk;
@@ -872,7 +934,7 @@ static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 
 /*
  * The page before @slot may have been merged: do the ones from there on merge,
- * too? Returns the first one that has to be read.
+ * too? Returns the first one that is left.
  */
 static unsigned int mmg_scan_run(struct mmg_chunk_scan *scan, unsigned int slot,
 				 unsigned int end)
@@ -881,11 +943,13 @@ static unsigned int mmg_scan_run(struct mmg_chunk_scan *scan, unsigned int slot,
 	bool more = true;
 
 	while (more && slot < end) {
+		bool read = slot < scan->unread;
 		struct mmg_ran ran;
 		unsigned int i;
 
 		mmg_domain_lock(domain);
-		more = mmg_run_try(scan->batch, scan->chunk, slot, end,
+		more = mmg_run_try(scan->batch, scan->chunk, slot,
+				   read ? min(end, scan->unread) : end, read,
 				   scan->patient, &ran);
 		for (i = 0; i < ran.pages; i++, slot++) {
 			if (scan->batch->state[slot] == MMG_NONE)
@@ -894,7 +958,7 @@ static unsigned int mmg_scan_run(struct mmg_chunk_scan *scan, unsigned int slot,
 				mmg_scan_skip(scan, slot, MMG_SKIP_BUSY);
 				continue;
 			}
-			mmg_scan_entry(scan, slot)->calm = 0;
+			mmg_scan_mark(scan, slot)->calm = 0;
 			if (ran.zero)
 				mmg_scan_set(scan, slot, MMG_ZERO, false);
 		}
@@ -943,9 +1007,9 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 		scan->unread = next;
 		while (slot < next) {
 			slot = mmg_decide_some(scan, slot, next);
+			slot = mmg_scan_run(scan, slot, last);
 			cond_resched();
 		}
-		slot = mmg_scan_run(scan, slot, last);
 		some = slot > next ? MMG_READ_FIRST : min(2 * some, MMG_DECIDE);
 	}
 }

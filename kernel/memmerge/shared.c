@@ -343,12 +343,13 @@ void mmg_shared_free(struct mmg_shared *shared)
 	struct mmg_domain *domain = shared->domain;
 
 	while (shared->first != MMG_NIL) {
-		struct mmg_entry *entry =
-			mmg_index_entry(&domain->index, shared->first, NULL);
+		u32 id = shared->first;
+		const struct mmg_chunk *chunk =
+			mmg_index_chunk(&domain->index, id);
 
-		mmg_rmap_unlink(shared, shared->first,
-				entry->state == MMG_SHARED ? MMG_MAPPED :
-							     MMG_NONE);
+		mmg_rmap_unlink(shared, id,
+				chunk->marks[mmg_id_slot(id)].state ==
+					MMG_SHARED ? MMG_MAPPED : MMG_NONE);
 	}
 
 	/* Not in the table: mmg_shared_add() failed, or was not called. */
