@@ -6,6 +6,7 @@
  *
  *	torture_model.c		content of pages, areas, checking
  *	torture_work.c		what workers do to their memory
+ *	torture_guest.c		virtual machines that do it
  *	torture_control.c	what controllers do to the engine and the machine
  *	torture.c		options, rounds, the verdict
  *
@@ -34,7 +35,7 @@ enum work {
 	W_OVERMAP, W_MOVE, W_MOVE_KEEP, W_GROW, W_SHRINK, W_PROTECT,
 	W_UNPROTECT, W_LOCK, W_UNLOCK, W_POPULATE, W_KSM, W_FORK_VERIFY,
 	W_FORK_WRITE, W_FORK_KILL, W_FORK_LIVE, W_EXEC, W_PIN, W_PIN_WRITE,
-	W_UNPIN, W_SPLICE, W_KINDS
+	W_UNPIN, W_SPLICE, W_GUEST_READ, W_GUEST_WRITE, W_KINDS
 };
 
 enum control {
@@ -135,6 +136,7 @@ struct child {
 };
 
 struct ring;
+struct guest;
 
 struct area {
 	unsigned int actor;
@@ -145,6 +147,7 @@ struct area {
 	struct page_model page[AREA_PAGES];
 	struct child child[CHILDREN];
 	struct ring *ring;
+	struct guest *guest;	/* or NULL */
 	long pinned;		/* page registered with the ring, or -1 */
 	bool pin_valid;		/* and still the one that is mapped there */
 	int mem_file;		/* /proc/self/mem */
@@ -181,6 +184,14 @@ void area_init(struct area *a, unsigned int actor);
 void area_map(struct area *a);
 bool work_one(struct area *a, unsigned long n);
 void work_settle(struct area *a);
+
+/* ---- guests ---- */
+
+struct guest *guest_new(unsigned char *area);
+int guest_write(const struct guest *g, unsigned long page,
+		const unsigned char *content);
+int guest_read(const struct guest *g, unsigned long page,
+	       unsigned char *content);
 
 /* ---- control ---- */
 

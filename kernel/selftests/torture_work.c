@@ -59,6 +59,8 @@ const struct kind work_kinds[W_KINDS] = {
 	[W_PIN_WRITE] = { "pin-write", 15, true },
 	[W_UNPIN] = { "unpin", 5, true },
 	[W_SPLICE] = { "vmsplice", 10, false },
+	[W_GUEST_READ] = { "guest-read", 30, true },
+	[W_GUEST_WRITE] = { "guest-write", 40, true },
 };
 
 enum { REFUSED = -1, NOTHING, DONE };
@@ -509,6 +511,43 @@ static int do_read(struct area *a, struct rng *rng)
 	return outcome(done);
 }
 
+/* By a virtual machine, whose memory this is. */
+static int do_guest(struct area *a, struct rng *rng)
+{
+	unsigned char content[PAGE] __attribute__((aligned(8)));
+	bool writes = a->kind == W_GUEST_WRITE, refused = false, done = false;
+	struct span rest = run_pick(rng, 4), run;
+	unsigned long i;
+
+	/* It is the parent's: a child has other memory behind these addresses. */
+	if (!a->guest || a->is_child)
+		return NOTHING;
+	while (cut(a, &rest, writes ? writable : readable, &run)) {
+		for (i = run.first; i < run.first + run.count; i++) {
+			uint32_t id = content_pick(rng);
+
+			/* What was given up has to be written as a whole. */
+			if (!writes && a->page[i].state == EITHER)
+				continue;
+			done = true;
+			if (writes) {
+				content_make(content, id);
+				refused |= guest_write(a->guest, i, content);
+			} else if (guest_read(a->guest, i, content)) {
+				refused = true;
+			} else {
+				check_bytes(a, i, content, "guest");
+			}
+			/* How far the guest came is not known. */
+			if (writes && refused)
+				memcpy(at(a, i), content, PAGE);
+			if (writes)
+				now(a, i, DATA, id);
+		}
+	}
+	return refused ? REFUSED : outcome(done);
+}
+
 /* ---- children ---- */
 
 static void child_begin(struct area *a)
@@ -849,6 +888,9 @@ static int work(struct area *a, struct rng *rng)
 		return do_pin_write(a, rng);
 	case W_UNPIN:
 		return do_unpin(a);
+	case W_GUEST_READ:
+	case W_GUEST_WRITE:
+		return do_guest(a, rng);
 	default:
 		return do_splice(a, rng);
 	}
@@ -905,6 +947,7 @@ void area_init(struct area *a, unsigned int actor)
 	    pipe2(a->splice, O_CLOEXEC))
 		die("no files: %s", strerror(errno));
 	a->ring = ring_new();
+	a->guest = guest_new(a->mem);
 	a->kind = W_MAP;
 	map_run(a, whole);
 	board->actors[actor].memory = (uintptr_t)a->mem;

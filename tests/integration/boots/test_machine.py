@@ -7,9 +7,7 @@ tests of KSM run here with KSM and with memmerge in its place.
 
 from __future__ import annotations
 
-import shlex
-import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,41 +16,13 @@ from mergelab import uml
 from tests import tap
 from tests.integration.boots import kselftest
 from tests.integration.lab import Lab, Played
+from tests.integration.programs import SYSFS, on_host, run, within
 from tests.kernel.test_module import PROGRAMS
 
 pytestmark = pytest.mark.lab
 
 SHAPE = ("--extra-vars", "virtual_host_vcpus=2 virtual_host_numa_nodes=2")
-FOLDER = "/opt/selftests"
-SWAP = f"{FOLDER}/swap"
-SYSFS = "/sys/kernel/mm/memmerge"
 TORTURE = "torture --seed 20080123 --ops 4000 --rounds 1"
-SHELL = f"""
-unload() {{
-    [ -e {SYSFS} ] || return 0
-    echo ksm >{SYSFS}/engine
-    # A domain that was closed last second may still be on its way out.
-    for _ in $(seq 60); do
-        modprobe --remove memmerge && return
-        sleep 1
-    done
-    return 1
-}}
-
-# As it is after a start, whatever a test that failed has left behind.
-reload() {{
-    unload && modprobe memmerge
-}}
-
-step() {{
-    echo "=== begin $1"
-    began=$(date +%s)
-    eval "$2"
-    status=$?
-    echo "# $(($(date +%s) - began)) s"
-    echo "=== end $1 $status"
-}}
-"""
 KSM = "/sys/kernel/mm/ksm"
 # A page that some passes did not merge is left out of every second one and more. Two of them that KSM met at
 # different times it may not merge for long, and the tests allow it a few passes.
@@ -82,41 +52,8 @@ def machine(lab: Lab, impatient: Played, tmp_path_factory: pytest.TempPathFactor
     assert played.status == 0, played.output[-9000:]
     programs = uml.build_programs(uml.KERNEL / "selftests", tmp_path_factory.mktemp("programs"))
     kselftest.compile_programs(programs)
-    archive = programs.with_suffix(".tar")
-    with tarfile.open(archive, "w") as tar:
-        for name in (*PROGRAMS, "torture", *kselftest.PROGRAMS):
-            tar.add(programs / name, name)
-    lab.on_host(f"mkdir {FOLDER}")
-    unpacked = lab.module("unarchive", f"src={archive} dest={FOLDER}")
-    assert unpacked.get("changed"), unpacked
-    lab.on_host(f"fallocate --length 256MiB {SWAP} && chmod 600 {SWAP} && mkswap {SWAP} && swapon {SWAP}")
-    lab.on_host("dmesg --clear")
-    yield lab
-    lab.on_host(f"swapoff {SWAP} && rm -r {FOLDER}")
-
-
-def within(program: str) -> str:
-    """Return the command that runs a program of the folder, for a limited time."""
-    return f"timeout 900 ./{program}"
-
-
-def run(lab: Lab, name: str, commands: Mapping[str, str], folder: Path) -> dict[str, uml.Step]:
-    """Run commands one after the other on the host, in a name space that they may mount in.
-
-    Args:
-        lab: whose host it is.
-        name: under which the output is kept where the lab's logs are.
-        commands: of a shell, by name; they may use what SHELL defines.
-        folder: for the script.
-    """
-    script = folder / "script"
-    steps = [f"step {step} {shlex.quote(command)}" for step, command in commands.items()]
-    script.write_text("\n".join(["exec 2>&1", SHELL, f"cd {FOLDER}", *steps, "echo '=== done'", ""]))
-    output: str = lab.module("script", f"{script} executable='unshare --mount sh'").get("stdout", "")
-    Path(lab.logs / f"{name.replace(' ', '-')}.log").write_text(output)
-    boot = uml.parse(output)
-    assert boot.finished, output
-    return boot.steps
+    with on_host(lab, programs, (*PROGRAMS, "torture", *kselftest.PROGRAMS)):
+        yield lab
 
 
 @pytest.fixture(scope="module")

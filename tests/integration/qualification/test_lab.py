@@ -4,10 +4,14 @@
 from __future__ import annotations
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
+from mergelab import uml
 from tests.integration.lab import HOST, Lab, Played
+from tests.integration.programs import on_host, run, within
 
 pytestmark = pytest.mark.lab
 
@@ -104,3 +108,20 @@ def test_second_lab_up_changes_nothing(lab: Lab, qualified: Played) -> None:
     assert again.status == 0, again.output[-6000:]
     assert again.changed()
     assert set(again.changed().values()) == {0}, again.output[-6000:]
+
+
+def test_torture_with_guests(lab: Lab, qualified: Played, tmp_path: Path) -> None:
+    """Everything at once, and virtual machines of KVM write and read the same memory, every byte checked."""
+    assert qualified.status == 0
+    programs = uml.build_programs(uml.KERNEL / "selftests", tmp_path)
+    with on_host(lab, programs, ["torture"]):
+        command = f"reload && {within('torture --seed 20080123 --ops 3000 --rounds 1')}"
+        steps = run(lab, "torture-with-guests", {"torture": command}, tmp_path)
+        complaints = uml.COMPLAINTS.findall(lab.on_host("dmesg"))
+    output = steps["torture"].output
+    assert steps["torture"].status == 0, output
+    assert complaints == []
+    for kind in ("guest-read", "guest-write"):
+        done = re.search(rf" {kind}=(\d+)", output)
+        assert done, output
+        assert int(done[1]) > 0, output
