@@ -56,12 +56,11 @@ def machine(tmp_path_factory: pytest.TempPathFactory, console_log: Path) -> uml.
     """One boot under KASAN, lockdep and the other checks, for all tests of this file."""
     folder = tmp_path_factory.mktemp("programs")
     programs = uml.build_programs(uml.KERNEL / "selftests", folder)
-    scripts = tmp_path_factory.mktemp("scripts")
     return uml.boot(
         uml.build_kernel("um-kasan", origin=source.debian("6.1")),
         [programs / name for name in PROGRAMS]
         + [
-            run.script(scripts, name, each.words(str(programs / each.program), SEED, ops))
+            run.script(folder, name, each.words(str(programs / each.program), SEED, ops))
             for name, (each, ops) in SHORT.items()
         ],
         swap_bytes=SWAP_BYTES,

@@ -29,12 +29,10 @@ def machine(tmp_path_factory: pytest.TempPathFactory, console_log: Path) -> uml.
     """One boot under KASAN, lockdep and the other checks."""
     folder = tmp_path_factory.mktemp("torture")
     programs = uml.build_programs(uml.KERNEL / "selftests", folder)
-    scripts = folder / "scripts"
-    scripts.mkdir()
     return uml.boot(
         uml.build_kernel(run.PROFILE),
         [
-            run.script(scripts, name, each.words(str(programs / each.program), SEED, ops))
+            run.script(folder, name, each.words(str(programs / each.program), SEED, ops))
             for name, (each, ops) in SHORT.items()
         ],
         memory="256M",

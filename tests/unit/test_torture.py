@@ -81,6 +81,16 @@ def test_words() -> None:
     assert words == 'torture --seed 7 --ops 1500 --rounds 2 --module "$MODULES/memmerge.ko"'
 
 
+def test_script_leaves_the_program_alone(tmp_path: Path) -> None:
+    """A configuration may have its program's name: its script must not call itself for ever."""
+    program = tmp_path / "fuzz"
+    program.write_text("the program")
+    written = run.script(tmp_path, "fuzz", [str(program), "--seed 1"])
+    assert written.name == "fuzz"
+    assert written.read_text() == f"#!/bin/sh\nexec {program} --seed 1\n"
+    assert program.read_text() == "the program"
+
+
 def test_seed() -> None:
     """A seed is taken as it was printed; none is made up anew each time."""
     assert plan.seed_of("0x10") == 16

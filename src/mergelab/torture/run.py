@@ -44,8 +44,15 @@ class Outcome:
 
 
 def script(folder: Path, name: str, words: list[str]) -> Path:
-    """Writes a program for the machine's init that calls another one with arguments."""
-    path = folder / name
+    """Write a program for the machine's init that calls another one with arguments.
+
+    Args:
+        folder: where it goes, into a folder ``scripts`` of its own: it may have the other one's name.
+        name: of the step.
+        words: the command line.
+    """
+    path = folder / "scripts" / name
+    path.parent.mkdir(exist_ok=True)
     path.write_text("#!/bin/sh\nexec " + " ".join(words) + "\n", encoding="utf-8")
     path.chmod(0o755)
     return path
