@@ -55,7 +55,7 @@ report: setup ## judge and render a run again (RUN=run-id, default: the latest)
 
 .PHONY: bench
 bench: setup ## measure memmerge beside KSM (ARGS="--size 1G --case random", BASELINE=bench-…)
-	@mergelab benchmark run --baseline "$(BASELINE)" $(ARGS)
+	@mergelab benchmark run --baseline "$(BASELINE)" --inventory "$(INVENTORY)" $(ARGS)
 
 .PHONY: torture
 torture: setup ## merge, write, fork, swap, unload in parallel, all checked (SEED=1 OPS=100000)

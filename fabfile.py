@@ -7,7 +7,6 @@ A run does the same by role `telemetry`; these are for looking at a host outside
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -16,26 +15,10 @@ from invoke.exceptions import Exit
 from invoke.tasks import task
 
 from mergelab.errors import MergelabError
-from mergelab.telemetry import Stream, Target, facts
+from mergelab.inventory import find
+from mergelab.telemetry import Stream, facts
 
 INVENTORY = "inventory/virtual"
-
-
-def find(inventory: str, host: str) -> Target:
-    """Asks Ansible how to reach a host."""
-    command = ["ansible-inventory", "--inventory", inventory, "--host", host]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise Exit(f"no host '{host}' in {inventory}: {done.stderr.strip()}")
-    said = json.loads(done.stdout)
-    return Target(
-        host,
-        str(said.get("ansible_host", host)),
-        int(said.get("ansible_port", 22)),
-        str(said.get("ansible_user", "root")),
-        str(said.get("ansible_ssh_private_key_file", "")),
-        f"{said.get('ansible_ssh_common_args', '')} {said.get('ansible_ssh_extra_args', '')}",
-    )
 
 
 @task(help={"host": "name in the inventory", "inventory": "path of the inventory"}, name="facts")
@@ -59,7 +42,10 @@ def sample(
     _: Context, host: str, inventory: str = INVENTORY, interval: float = 2.0, output: str = "/dev/stdout"
 ) -> None:
     """Stream samples of a host, one JSON object a line, until Ctrl-C."""
-    stream = Stream(find(inventory, host), interval, Path(output), sys.stderr)
+    try:
+        stream = Stream(find(inventory, host), interval, Path(output), sys.stderr)
+    except MergelabError as error:
+        raise Exit(str(error)) from None
     try:
         stream.run()
     except KeyboardInterrupt:

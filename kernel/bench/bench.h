@@ -29,6 +29,8 @@ enum content {
  * @joins: whether memory that comes later is equal to what is merged by then
  * @churn: whether pages are rewritten while the scanner runs
  * @limits: whether it is how well memmerge keeps to cpu_limit_percent
+ * @walks: whether the mappings of merged pages are visited
+ * @scanners: whether it is how much quicker two scanners are than one
  * @pages: fixed number of pages, or 0: as asked for
  * @area: pages of each process
  */
@@ -36,7 +38,7 @@ struct subject {
 	const char *name;
 	enum content content;
 	unsigned int passes;
-	bool merges, zero_pages, joins, churn, limits;
+	bool merges, zero_pages, joins, churn, limits, walks, scanners;
 	unsigned long pages, area;
 };
 
@@ -138,5 +140,6 @@ void engine_stop(const struct engine *engine);
 
 void measure_subject(const struct subject *subject, unsigned long pages,
 		     int pairs);
+void measure_walks(void);
 
 #endif /* MEMMERGE_BENCH_H */

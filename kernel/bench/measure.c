@@ -82,14 +82,33 @@ static long long ask_ns(pid_t thread)
 }
 
 /*
- * What the waiting itself costs: some of it without any scanner, and a reading
- * of the clock.
+ * One point of the growing saving. Whoever hears it notes the CPU time: an
+ * answer would have to wait until the scanner gives way.
+ */
+static long long sample(const struct engine *engine, pid_t thread,
+			long long start)
+{
+	long long saved = engine_saved(engine);
+
+	line_begin("sample");
+	line_int("wall_ns", clock_wall() - start);
+	line_int("saved", saved);
+	if (!clock_of_host())
+		line_int("cpu_ns", clock_thread(thread));
+	line_end();
+	return saved;
+}
+
+/*
+ * What the watching itself costs: waiting for a while without any scanner, a
+ * reading of the clock, and samples one after the other.
  */
 static void measure_watching(void)
 {
 	const struct engine *engine = &engines[0];
 	pid_t thread = engine_thread(engine);
 	long long wall, cpu, asked = ask_ns(thread), end;
+	unsigned int i;
 	int file;
 
 	wall = clock_wall();
@@ -103,6 +122,8 @@ static void measure_watching(void)
 	close(file);
 	cpu = clock_cpu(thread) - cpu - asked;
 	wall = clock_wall() - wall;
+	for (i = 0; i <= ASKS; i++)
+		sample(engine, thread, end);
 	line_begin("watching");
 	line_int("ask_ns", asked);
 	line_int("ns_per_s", cpu * 1000 / (wall / MS));
@@ -218,24 +239,6 @@ static void measure_churn(const struct engine *engine)
 	line_int("lowest_saved", low);
 	line_int("saved", engine_saved(engine));
 	line_end();
-}
-
-/*
- * One point of the growing saving. Whoever hears it notes the CPU time: an
- * answer would have to wait until the scanner gives way.
- */
-static long long sample(const struct engine *engine, pid_t thread,
-			long long start)
-{
-	long long saved = engine_saved(engine);
-
-	line_begin("sample");
-	line_int("wall_ns", clock_wall() - start);
-	line_int("saved", saved);
-	if (!clock_of_host())
-		line_int("cpu_ns", clock_thread(thread));
-	line_end();
-	return saved;
 }
 
 /*
@@ -360,6 +363,8 @@ static void measure_passes(const struct engine *engine)
 	if (place_subject->joins)
 		measure_join(engine);
 	engine_write(engine, "run", 0);
+	if (place_subject->walks)
+		measure_walks();
 	measure_writes(place_subject->merges ? "merged" : "scanned");
 	engine->end();
 }
@@ -405,6 +410,37 @@ static void measure_limits(const struct engine *engine)
 	engine->end();
 }
 
+/* How long does a first pass take with one scanner, and with two? */
+static void measure_scanners(const struct engine *engine, unsigned int first)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		unsigned int scanners = 1 + (first + i) % 2;
+		long long start, cpu, wall;
+
+		engine_write(engine, "scanners", scanners);
+		engine_attach(engine);
+		tune(engine, BATCH, 0);
+		start = engine_read(engine, "full_scans");
+		cpu = engine_read(engine, "scan_cpu_ns");
+		wall = clock_wall();
+		engine_write(engine, "run", 1);
+		wait_pass(engine, start + 1);
+		wall = clock_wall() - wall;
+		engine_write(engine, "run", 0);
+		cpu = engine_read(engine, "scan_cpu_ns") - cpu;
+		engine->end();
+
+		line_begin("scanners");
+		line_int("scanners", scanners);
+		line_int("wall_ns", wall);
+		line_int("account_ns", cpu);
+		line_end();
+	}
+	engine_write(engine, "scanners", 1);
+}
+
 static void measure_engine(const struct engine *engine, long long checksum)
 {
 	place_engine = engine->name;
@@ -443,12 +479,16 @@ void measure_subject(const struct subject *subject, unsigned long pages,
 	checksum = processes_order(ORDER_CHECKSUM, 0);
 	for (place_pair = 1; place_pair <= pairs; place_pair++) {
 		measure_watching();
-		if (subject->limits) {
+		if (subject->limits || subject->scanners) {
 			place_engine = engines[MEMMERGE].name;
 			line_begin("run");
 			line_end();
 			processes_order(ORDER_TOUCH, 0);
-			measure_limits(&engines[MEMMERGE]);
+			if (subject->limits)
+				measure_limits(&engines[MEMMERGE]);
+			else
+				measure_scanners(&engines[MEMMERGE],
+						 place_pair);
 			place_engine = NULL;
 			continue;
 		}

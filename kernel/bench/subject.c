@@ -48,11 +48,16 @@ const struct subject subjects[] = {
 	},
 	{
 		.name = "sharers", .content = IDENTICAL, .area = 1000,
-		.passes = PASSES_MERGED, .merges = true, .pages = 10000,
+		.passes = PASSES_MERGED, .merges = true, .walks = true,
+		.pages = 10000,
 	},
 	{
 		.name = "limit", .content = RANDOM, .area = AREA,
 		.pages = AREA, .limits = true,
+	},
+	{
+		.name = "scanners", .content = RANDOM, .area = AREA,
+		.pages = 4 * AREA, .scanners = true,
 	},
 	{ .name = NULL },
 };

@@ -116,14 +116,19 @@ def build_kernel(
     return build.build(options, say)
 
 
-def build_programs(folder: Path, to: Path) -> Path:
+def build_programs(folder: Path, to: Path, *variables: str) -> Path:
     """Compile the programs of a folder under kernel/ with its Makefile; returns where they are.
+
+    Args:
+        folder: with the Makefile.
+        to: where the programs go.
+        variables: of the Makefile, like ``LDFLAGS=-static``.
 
     Raises:
         MergelabError: the compiler refuses.
     """
     done = subprocess.run(
-        ["make", "-C", str(folder), f"OUT={to}"],
+        ["make", "-C", str(folder), f"OUT={to}", *variables],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -99,7 +99,12 @@ def test_limit(off: float, expected: str) -> None:
     assert verdict("limit", result("limit", memmerge={"limit_off": off}))[0] == expected
 
 
-@pytest.mark.parametrize("goal", ["scanners", "sharers"])
-def test_what_user_mode_linux_cannot_show(goal: str) -> None:
-    """A goal that no figure here can judge says so, whatever else was measured."""
-    assert verdict(goal, result("sharers", ratio={"merge": 100}))[0] == UNKNOWN
+@pytest.mark.parametrize(("speedup", "expected"), [(1.79, MISSED), (1.8, REACHED)])
+def test_scanners(speedup: float, expected: str) -> None:
+    """How much quicker two are; the time of one is no goal."""
+    assert verdict("scanners", result("scanners", memmerge={"speedup": speedup}))[0] == expected
+
+
+def test_what_was_not_measured_is_not_judged() -> None:
+    """Whatever else was."""
+    assert verdict("scanners", result("sharers", ratio={"merge": 100}))[0] == UNKNOWN

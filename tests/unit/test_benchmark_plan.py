@@ -14,9 +14,21 @@ from mergelab.errors import MergelabError
 MIB = 1 << 20
 
 
-def make(cases: tuple[str, ...] = (), sizes: tuple[int, ...] = (), guest: Path = Path("none")) -> plan.Plan:
+def make(
+    cases: tuple[str, ...] = (),
+    sizes: tuple[int, ...] = (),
+    guest: Path = Path("none"),
+    processors: int = 1,
+) -> plan.Plan:
     """A plan of two pairs."""
-    return plan.make(cases=cases, sizes=sizes, pairs=2, guest_memory=guest, guest_help="ask for it")
+    return plan.make(
+        cases=cases,
+        sizes=sizes,
+        pairs=2,
+        guest_memory=guest,
+        guest_help="ask for it",
+        processors=processors,
+    )
 
 
 @pytest.mark.parametrize(
@@ -51,12 +63,21 @@ def test_every_case_at_every_size_and_fixed_ones_once() -> None:
     items = [(item.case, item.pages) for item in made.items]
     assert items.count(("random", 16384)) == items.count(("random", 32768)) == 1
     assert [item for item in items if item[0] == "sharers"] == [("sharers", 10_000)]
-    assert {case for case, _ in items} == set(plan.CASES) - {"guest"}
+    assert {case for case, _ in items} == set(plan.CASES) - {"guest", "scanners"}
+
+
+def test_case_for_several_processors() -> None:
+    """It is measured where they are, and elsewhere it is said that it was not."""
+    assert dict(make(sizes=(64 * MIB,)).left_out)["scanners"].startswith("it takes 2 processors")
+    there = make(cases=("scanners",), processors=2)
+    assert [item.case for item in there.items] == ["scanners"]
+    with pytest.raises(MergelabError, match="it takes 2 processors"):
+        make(cases=("scanners",))
 
 
 def test_guest_is_left_out_with_the_reason() -> None:
     """A case without its input is not measured, and says how to get it."""
-    made = make(sizes=(64 * MIB,))
+    made = make(sizes=(64 * MIB,), processors=2)
     assert made.left_out == (("guest at 64M", "no guest's memory is there: ask for it"),)
     assert made.guest_memory is None
 

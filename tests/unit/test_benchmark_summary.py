@@ -192,6 +192,15 @@ def test_times_refer_to_the_larger_of_both_savings() -> None:
     assert "wall95" not in result.ratios
 
 
+def test_times_are_net_of_looking() -> None:
+    """The cost of all samples before is taken off the CPU time, not off the time of day."""
+    looking = line("watching", ask_ns=ASK, ns_per_s=WATCH, sample_ns=10**9)
+    points = (0, 0), (10, 0), (20, 100)
+    result = only([looking, growth("ksm", *points), growth("memmerge", *points)])
+    assert median(result, "ksm", "wall50") == 15
+    assert median(result, "ksm", "cpu50") == 7.5 - 1.5
+
+
 def test_no_saving_has_no_times() -> None:
     """Zero is reached at once; that would be the best time of all."""
     result = only([growth("ksm", (0, 0), (10, 0)), growth("memmerge", (0, 0), (1, 0))])
@@ -282,6 +291,21 @@ def test_waiting_that_explains_everything_says_nothing() -> None:
 def test_no_limit_no_figure() -> None:
     """Without a limited scanner nothing is known of limits."""
     assert median(only([watching(), limit(0, 1)]), "memmerge", "limit_off") is None
+
+
+def test_scanners() -> None:
+    """How much quicker two are than one, whichever came first."""
+    two = line("scanners", "memmerge", scanners=2, wall_ns=600, account_ns=1100)
+    one = line("scanners", "memmerge", scanners=1, wall_ns=1080, account_ns=1000)
+    assert median(only([watching(), two, one]), "memmerge", "speedup") == pytest.approx(1.8)
+    assert median(only([watching(), two]), "memmerge", "speedup") is None
+
+
+def test_walks() -> None:
+    """How many mappings a walk visits, and how long it takes."""
+    result = only([watching(), line("walks", "memmerge", frames=40, mappings=256, longest=30_000)])
+    assert median(result, "memmerge", "mappings") == 256
+    assert median(result, "memmerge", "walk") == 30_000
 
 
 def test_longest_holds() -> None:

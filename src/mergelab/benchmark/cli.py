@@ -11,7 +11,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from mergelab.benchmark import compare, guestmemory, plan, record, run, terminal
+from mergelab import inventory, telemetry
+from mergelab.benchmark import compare, guestmemory, host, plan, record, run, terminal
 from mergelab.benchmark.progress import Progress
 from mergelab.errors import MergelabError
 from mergelab.runs import STAMP
@@ -29,7 +30,7 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     room = subparsers.add_parser("benchmark", help="measure memmerge beside KSM").add_subparsers(
         metavar="VERB", required=True
     )
-    verb = room.add_parser("run", help="boot the kernel, measure, and write a page")
+    verb = room.add_parser("run", help="measure, and write a page")
     verb.add_argument(
         "--size",
         action="append",
@@ -48,6 +49,13 @@ def register(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--pairs", type=int, default=plan.PAIRS, help="runs of each engine on each case (%(default)s)"
     )
     verb.add_argument("--baseline", default="", metavar="BENCH", help="an earlier benchmark to compare with")
+    verb.add_argument(
+        "--host",
+        default="",
+        metavar="NAME",
+        help="measure on this host of the inventory, with the kernel deployed there (User-Mode Linux here)",
+    )
+    verb.add_argument("--inventory", default="inventory/virtual", help="of the host (%(default)s)")
     verb.set_defaults(run=_run)
     verb = room.add_parser("show", help="print a benchmark again")
     verb.add_argument("bench", metavar="BENCH")
@@ -83,12 +91,16 @@ def _words(given: list[str]) -> list[str]:
 
 def _run(options: argparse.Namespace) -> int:
     signal.signal(signal.SIGTERM, _interrupted)  # one that is told to end leaves as little as one by Ctrl-C
+    target = inventory.find(options.inventory, options.host) if options.host else None
+    facts = telemetry.facts(target) if target else {}
     chosen = plan.make(
         cases=_words(options.case),
         sizes=[plan.parse_size(text) for text in _words(options.size)],
         pairs=options.pairs,
-        guest_memory=guestmemory.default_file(),
-        guest_help=guestmemory.HOW,
+        guest_memory=None if target else guestmemory.default_file(),
+        guest_help="only in User-Mode Linux" if target else guestmemory.HOW,
+        processors=host.processors(facts) if target else 1,
+        host=options.host,
     )
     baseline = record.read(RUNS, options.baseline) if options.baseline else None
     state = Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / "mergelab" / "locks"
@@ -98,7 +110,10 @@ def _run(options: argparse.Namespace) -> int:
         LOGS.mkdir(parents=True, exist_ok=True)
         log = LOGS / f"{name}.console.log"
         with Progress(console, chosen) as progress:
-            made = run.measure(chosen, name, baseline, progress, log)
+            if target:
+                made = host.measure(chosen, name, baseline, progress, log, target=target, facts=facts)
+            else:
+                made = run.measure(chosen, name, baseline, progress, log)
         from mergelab.benchmark import render  # noqa: PLC0415 - loads the chart library, other verbs need not wait
 
         folder = run.keep(RUNS, made, {"index.html": render.html(render.page(made))})

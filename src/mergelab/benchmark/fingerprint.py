@@ -7,7 +7,7 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,13 @@ TOOLS = ("matplotlib", "rich")
 
 
 def machine() -> dict[str, Any]:
-    """The machine that the benchmark runs on; what belongs to this boot of it is left out."""
-    found: dict[str, Any] = facts.gather()
+    """This machine."""
+    return trimmed(facts.gather())
+
+
+def trimmed(fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """A fingerprint without what belongs to one boot of the machine."""
+    found = dict(fingerprint)
     kernel = found.get("kernel", {})
     found["kernel"] = {key: kernel[key] for key in ("release", "version", "build_id") if key in kernel}
     found.pop("modules", None)

@@ -7,6 +7,8 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
+from statistics import median
 from typing import Any
 
 import jsonschema
@@ -90,6 +92,13 @@ def growth(end: Line, samples: Sequence[Mapping[str, int]]) -> Line:
             "saved": [each["saved"] for each in samples],
         },
     )
+
+
+def watched(end: Line, samples: Sequence[Mapping[str, int]]) -> Line:
+    """What watching costs, and what a sample does: the median of some that were taken one after the other."""
+    times = [each["cpu_ns"] for each in samples]
+    steps = [after - before for before, after in pairwise(times)]
+    return replace(end, data={**end.data, "sample_ns": round(median(steps))}) if steps else end
 
 
 def to_json(line: Line) -> dict[str, Any]:

@@ -36,6 +36,7 @@ class Case:
         merges: whether there is anything to save.
         pages: fixed number of pages; None where sizes apply.
         runs: of each pair: one for each engine, or of memmerge alone.
+        processors: that the machine must have.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Case:
     merges: bool
     pages: int | None = None
     runs: int = 2
+    processors: int = 1
 
 
 CASES = {
@@ -73,6 +75,14 @@ CASES = {
             pages=AREA // PAGE,
             runs=1,
         ),
+        Case(
+            name="scanners",
+            title="random pages, scanned by one and by two scanners",
+            merges=False,
+            pages=4 * AREA // PAGE,
+            runs=1,
+            processors=2,
+        ),
     )
 }
 """Every case, in the order in which they are measured and shown."""
@@ -100,12 +110,14 @@ class Plan:
         pairs: how often each engine is measured on each item; the first of a pair alternates.
         guest_memory: file with the memory of a real guest, for the case of that name.
         left_out: what was asked for, or belongs to the default, and cannot be measured: item to reason.
+        host: name of the host where it is measured; empty for User-Mode Linux.
     """
 
     items: tuple[Item, ...]
     pairs: int
     guest_memory: Path | None = None
     left_out: tuple[tuple[str, str], ...] = field(default=())
+    host: str = ""
 
     @property
     def memory(self) -> int:
@@ -138,7 +150,14 @@ def parse_size(text: str) -> int:
 
 
 def make(
-    *, cases: Sequence[str], sizes: Sequence[int], pairs: int, guest_memory: Path, guest_help: str
+    *,
+    cases: Sequence[str],
+    sizes: Sequence[int],
+    pairs: int,
+    guest_memory: Path | None,
+    guest_help: str,
+    processors: int = 1,
+    host: str = "",
 ) -> Plan:
     """Decide what is measured.
 
@@ -146,8 +165,10 @@ def make(
         cases: names; empty for all.
         sizes: bytes; empty for the default.
         pairs: of each item.
-        guest_memory: file with a guest's memory, whether it exists or not.
+        guest_memory: file with a guest's memory, whether it exists or not; None where it cannot be had.
         guest_help: how to get it.
+        processors: that the machine has; User-Mode Linux has one.
+        host: name of the host where it is measured.
 
     Raises:
         MergelabError: a case is unknown, or nothing that was asked for can be measured.
@@ -158,7 +179,7 @@ def make(
     if pairs < 1:
         raise MergelabError(f"{pairs} pairs measure nothing", "give --pairs 1 or more; from 2 on noise shows")
     chosen = [case for case in CASES.values() if not cases or case.name in cases]
-    held = guest_memory.stat().st_size if guest_memory.is_file() else 0
+    held = guest_memory.stat().st_size if guest_memory and guest_memory.is_file() else 0
     items: list[Item] = []
     left_out: list[tuple[str, str]] = []
     for size in sorted(set(sizes)) or SIZES:
@@ -172,7 +193,14 @@ def make(
                 left_out.append((f"guest at {size // MIB}M", f"{has}: {guest_help}"))
                 continue
             items.append(Item(case=case.name, pages=size // PAGE))
-    items += [Item(case=case.name, pages=case.pages) for case in chosen if case.pages is not None]
+    for case in chosen:
+        if case.pages is None:
+            continue
+        if case.processors > processors:
+            why = f"it takes {case.processors} processors: give a --host that has them"
+            left_out.append((case.name, why))
+            continue
+        items.append(Item(case=case.name, pages=case.pages))
     if not items:
         raise MergelabError(f"nothing can be measured: {left_out[0][1]}", "or choose another case")
     return Plan(
@@ -180,6 +208,7 @@ def make(
         pairs=pairs,
         guest_memory=guest_memory if held else None,
         left_out=tuple(left_out),
+        host=host,
     )
 
 

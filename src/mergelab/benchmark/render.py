@@ -27,11 +27,22 @@ from mergelab.views import Pair
 OVERVIEW = ("first", "looked", "merge", "cpu95", "metadata", "write99")
 """Figures of the overview: of each the ratio, and both medians."""
 
-BANNER = (
+IN_USER_MODE = (
     "Measured in User-Mode Linux: the kernel's own code runs natively, in one process, on one processor. "
     "Changes of page tables and faults cost more than on hardware, for both engines; ratios carry over "
     "better than times do."
 )
+ON_EMULATED = (
+    "Measured on an emulated host: every instruction costs what its emulation does, so that only ratios say "
+    "anything, and they not much."
+)
+
+
+def banner(made: record.Record) -> str:
+    """What a reader has to know of the place where it was measured; empty for hardware."""
+    if made["plan"]["room"] == "uml":
+        return IN_USER_MODE
+    return ON_EMULATED if made["machine"].get("emulated") else ""
 
 
 def page(made: record.Record) -> BenchPage:
@@ -56,7 +67,8 @@ def page(made: record.Record) -> BenchPage:
         tone=tone,
         sentence=f"{missed} not reached, {len(verdicts) - reached - missed} not measured."
         + (f" {baseline.sentence}" if baseline else ""),
-        banner=BANNER,
+        banner=banner(made),
+        tag="User-Mode Linux" if made["plan"]["room"] == "uml" else "emulated",
         summary=_summary(made),
         goals=tuple(verdicts),
         columns=tuple(text.metric(key) for key in OVERVIEW),
@@ -221,6 +233,10 @@ def notes(made: record.Record, lines: Sequence[Line]) -> tuple[str, ...]:
             f"Resolution: looking at the clock costs {ask}, waiting for the end of a pass {share} of a CPU. "
             "Both are taken off the cost of each pass."
         )
+    samples = [each["sample_ns"] for each in watching if "sample_ns" in each]
+    if samples:
+        look = text.quantity(statistics.median(samples), "ns")
+        found.append(f"While the saving grows each look at it costs {look}, taken off its CPU time.")
     late = sum(line.data["late"] for line in lines if line.kind == "pass")
     passes = sum(line.kind == "pass" for line in lines)
     found.append(

@@ -23,6 +23,7 @@ from mergelab.errors import MergelabError
 from mergelab.runs import STAMP, commit
 
 PROGRAM = uml.KERNEL / "bench"
+SOURCES = (*PROGRAM.glob("*.[ch]"), PROGRAM / "Makefile")
 PROFILE = "um"
 SILENCE = 1800
 """Seconds without a word of the measuring program after which it counts as hung; a pass may take 900."""
@@ -34,7 +35,7 @@ class Ear:
     """The other end of the machine's serial line: hears measurements, and tells the kernel its CPU time."""
 
     def __init__(self, progress: Progress) -> None:
-        """Start with nothing heard."""
+        """Start with nothing heard; the machine's end of the line is the console, or a serial line."""
         self.lines: list[Line] = []
         self.done = False
         self._samples: list[dict[str, int]] = []
@@ -57,8 +58,9 @@ class Ear:
         if line.kind == "sample":
             self._samples.append({"cpu_ns": cpu_ns(kernel), **line.data})
             return None
-        if line.kind == "settled":
-            line = lines.growth(line, self._samples)
+        if line.kind in ("settled", "watching"):
+            made = lines.growth if line.kind == "settled" else lines.watched
+            line = made(line, self._samples)
             self._samples = []
         if line.kind == "error":
             raise MergelabError(
@@ -158,7 +160,7 @@ def memory_folder() -> Path | None:
 
 
 def measure(plan: Plan, name: str, baseline: record.Record | None, progress: Progress, log: Path) -> Any:
-    """Measure a plan; returns the record.
+    """Measure a plan in User-Mode Linux; returns the record.
 
     Args:
         plan: what to measure.
@@ -177,32 +179,50 @@ def measure(plan: Plan, name: str, baseline: record.Record | None, progress: Pro
     kernel = uml.build_kernel(PROFILE, progress.say)
     before = os.getloadavg()[0]
     heard = boot(plan, kernel, progress, log)
+    facts = {
+        "machine": machine,
+        "build": fingerprint.build(kernel, SOURCES),
+        "load": {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)},
+    }
+    return made(plan, name, baseline, facts, heard)
+
+
+def made(
+    plan: Plan, name: str, baseline: record.Record | None, facts: dict[str, Any], heard: list[Line]
+) -> Any:
+    """Make the record of what was heard.
+
+    Args:
+        plan: what was measured.
+        name: of the benchmark.
+        baseline: an earlier one to compare with.
+        facts: the record's ``machine``, ``build`` and ``load``.
+        heard: every measurement.
+    """
     started = datetime.strptime(name, f"bench-{STAMP}").replace(tzinfo=UTC)
     results = summary.results(heard)
-    made = {
+    whole = {
         "schema": record.SCHEMA,
         "bench": name,
         "started": f"{started:%Y-%m-%dT%H:%M:%SZ}",
         "ended": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}",
         **({"commit": known} if (known := commit(PROGRAM)) else {}),
-        "machine": machine,
-        "build": fingerprint.build(kernel, [*PROGRAM.glob("*.[ch]"), PROGRAM / "Makefile"]),
+        **facts,
         "tools": fingerprint.tools(),
         "plan": {
-            "room": "uml",
+            **({"room": "host", "host": plan.host} if plan.host else {"room": "uml"}),
             "pairs": plan.pairs,
             "memory": plan.memory,
             "items": [{"case": item.case, "pages": item.pages} for item in plan.items],
         },
-        "load": {"before": round(before, 2), "after": round(os.getloadavg()[0], 2)},
         "measurements": [lines.to_json(line) for line in heard],
         "results": [record.result_to_json(result) for result in results],
         "goals": [record.goal_to_json(verdict) for verdict in goals.judge(results)],
         "not_measured": not_measured(plan, results),
     }
     if baseline is not None:
-        made["baseline"] = against(baseline, made, results)
-    return made
+        whole["baseline"] = against(baseline, whole, results)
+    return whole
 
 
 def against(baseline: record.Record, made: record.Record, results: list[summary.Result]) -> dict[str, Any]:
@@ -223,17 +243,10 @@ def against(baseline: record.Record, made: record.Record, results: list[summary.
 def not_measured(plan: Plan, results: list[summary.Result]) -> list[dict[str, str]]:
     """What a reader may look for and will not find, with the reason."""
     found = [{"what": what, "why": why} for what, why in plan.left_out]
-    found.append({"what": "longest reverse-map walk", "why": goals.UNTIMED})
-    found.append(
-        {
-            "what": "several processors and KVM guests",
-            "why": "User-Mode Linux has one processor and no KVM",
-        }
-    )
     for result in results:
         for engine in lines.ENGINES:
             figures = result.engines.get(engine, {})
-            if result.case not in ("rewritten", "limit") and "steady" not in figures:
+            if result.case not in ("rewritten", "limit", "scanners") and "steady" not in figures:
                 found.append(
                     {
                         "what": f"{engine}, {result.case} at {result.pages * 4 // 1024} MiB: steady state",

@@ -37,7 +37,8 @@ class Metric:
 
     Attributes:
         title: what it is, as a table's heading or a sentence says it.
-        unit: ``ns``, ``s``, ``bytes``, ``passes``, ``pages`` or ``share``.
+        unit: ``ns``, ``s``, ``bytes``, ``passes``, ``pages``, ``mappings``, ``times`` or
+            ``share``.
         better: ``lower`` or ``higher``; empty where neither is.
     """
 
@@ -70,6 +71,9 @@ METRICS: Mapping[str, Metric] = {
     "churn": Metric(title="CPU per page scanned, while pages are rewritten", unit="ns"),
     "churn_kept": Metric(title="saving kept while pages are rewritten", unit="share", better="higher"),
     "limit_off": Metric(title="CPU time is off its limit, by more than waiting explains", unit="share"),
+    "mappings": Metric(title="mappings of one page, at most", unit="mappings", better=""),
+    "walk": Metric(title="longest walk over the mappings of a page", unit="ns"),
+    "speedup": Metric(title="first pass with two scanners, against one", unit="times", better="higher"),
     "hold_domain": Metric(title="longest hold of the domain's lock", unit="ns", better=""),
     "hold_table": Metric(title="longest hold of a page table's lock, to look at it", unit="ns", better=""),
     "account": Metric(title="CPU per page and pass by the kernel's own account", unit="ns", better=""),
@@ -181,6 +185,7 @@ def _pair(pages: int, lines: Sequence[Line]) -> dict[str, dict[str, float]]:
     cost = _Watching(
         ask=max(watching[0].data["ask_ns"], 0) if watching else 0,
         per_second=max(watching[0].data["ns_per_s"], 0) if watching else 0,
+        sample=max(watching[0].data.get("sample_ns", 0), 0) if watching else 0,
     )
     found: dict[str, dict[str, float]] = {NOBODY: {"resolution": cost.ask / pages} if watching else {}}
     for line in by_kind.get(("", "floor"), []):
@@ -191,7 +196,7 @@ def _pair(pages: int, lines: Sequence[Line]) -> dict[str, dict[str, float]]:
     for engine in ENGINES:
         figures: dict[str, float] = {}
         for line in by_kind.get((engine, "growth"), []):
-            figures |= _growth(line, final)
+            figures |= _growth(line, final, cost)
         passes = sorted(by_kind.get((engine, "pass"), []), key=lambda each: each.data["pass"])
         if passes:
             figures |= _passes(passes, pages, cost, engine)
@@ -201,6 +206,7 @@ def _pair(pages: int, lines: Sequence[Line]) -> dict[str, dict[str, float]]:
             for line in by_kind.get((engine, kind), []):
                 figures |= read(line)
         figures |= _limits(by_kind.get((engine, "limit"), []), cost)
+        figures |= _scanners(by_kind.get((engine, "scanners"), []))
         if figures:
             found[engine] = figures
     return found
@@ -208,10 +214,11 @@ def _pair(pages: int, lines: Sequence[Line]) -> dict[str, dict[str, float]]:
 
 @dataclass(frozen=True, kw_only=True)
 class _Watching:
-    """What it costs to watch: a question for the time, and each second of waiting, in nanoseconds."""
+    """What it costs to watch: a question for the time, each second of waiting, a sample, in nanoseconds."""
 
     ask: int
     per_second: int
+    sample: int
 
     def net(self, line: Line) -> float:
         spent: float = line.data["cpu_ns"] - self.ask - self.per_second * line.data["wall_ns"] / 1e9
@@ -264,9 +271,10 @@ def _writes(line: Line) -> dict[str, float]:
     return {"write50": float(at[500]), "write99": float(at[990]), "write_max": float(at[1000])}
 
 
-def _growth(line: Line, final: int) -> dict[str, float]:
+def _growth(line: Line, final: int, cost: _Watching) -> dict[str, float]:
     """Times to parts of the final saving, which is the larger one of the two engines'."""
-    wall, cpu, saved = line.data["wall_ns"], line.data["cpu_ns"], line.data["saved"]
+    wall, saved = line.data["wall_ns"], line.data["saved"]
+    cpu = [spent - number * cost.sample for number, spent in enumerate(line.data["cpu_ns"])]
     figures = {}
     for part in (50, 95):
         for name, clock in (("wall", wall), ("cpu", cpu)):
@@ -322,6 +330,11 @@ def _limits(lines: Sequence[Line], cost: _Watching) -> dict[str, float]:
     return {"limit_off": max(off)} if off else {}
 
 
+def _scanners(lines: Sequence[Line]) -> dict[str, float]:
+    wall = {line.data["scanners"]: line.data["wall_ns"] for line in lines}
+    return {"speedup": wall[1] / wall[2]} if wall.get(1) and wall.get(2) else {}
+
+
 def _join(line: Line) -> dict[str, float]:
     return {"join": line.data["passes"]} if "passes" in line.data else {}
 
@@ -330,7 +343,11 @@ def _holds(line: Line) -> dict[str, float]:
     return {f"hold_{lock}": line.data[lock] for lock in ("domain", "table")}
 
 
-SIMPLE = {"writes": _writes, "join": _join, "churn": _churn, "holds": _holds}
+def _walks(line: Line) -> dict[str, float]:
+    return {"mappings": line.data["mappings"], "walk": line.data["longest"]}
+
+
+SIMPLE = {"writes": _writes, "join": _join, "churn": _churn, "holds": _holds, "walks": _walks}
 """What to read of measurements that say everything by themselves, by kind."""
 
 

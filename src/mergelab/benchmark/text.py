@@ -36,6 +36,10 @@ FACTORS = {"s": 1e9}
 """Units that are shown by way of nanoseconds."""
 
 
+SINGULAR = {"passes": "pass", "pages": "page", "mappings": "mapping"}
+"""Units that are counted, and one of each."""
+
+
 def quantity(value: float, unit: str) -> str:
     """A figure with its unit: ``4.71 µs``, ``64 B``, ``97 %``, ``12.3 ×``, ``1 pass``."""
     if unit in ("ns", "s"):
@@ -48,8 +52,8 @@ def quantity(value: float, unit: str) -> str:
         return f"{value * 100:.3g} %"
     if unit == "times":
         return f"{value:.3g} ×" if value < 1000 else f"{count(round(value))} ×"
-    if unit in ("passes", "pages"):
-        word = unit if value != 1 else {"passes": "pass", "pages": "page"}[unit]
+    if unit in SINGULAR:
+        word = unit if value != 1 else SINGULAR[unit]
         return f"{count(round(value) if value == round(value) else value)} {word}"
     return f"{value:.3g} {unit}".strip()
 

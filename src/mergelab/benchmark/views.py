@@ -120,6 +120,7 @@ class BenchPage:
     mark: str
     sentence: str
     banner: str
+    tag: str
     summary: tuple[Pair, ...]
     goals: tuple[GoalView, ...]
     columns: tuple[str, ...]
