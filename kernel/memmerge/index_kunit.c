@@ -6,7 +6,7 @@
 #include <kunit/test.h>
 #include <linux/prandom.h>
 
-#define MMG_TEST_CHUNKS	8
+#define MMG_TEST_CHUNKS	16
 #define MMG_TEST_PAGES	(MMG_TEST_CHUNKS * MMG_CHUNK_PAGES)
 
 /**
@@ -107,12 +107,15 @@ static void mmg_test_same_bucket(struct kunit *test)
 	struct mmg_index_test *t = test->priv;
 	unsigned int i;
 
-	for (i = 0; i < ARRAY_SIZE(hashes); i++)
-		mmg_test_insert(t, mmg_test_id(t, i), hashes[i]);
+	/* To an empty chain, behind its tail, into the middle, to the head. */
+	mmg_test_insert(t, mmg_test_id(t, 1), hashes[1]);
+	mmg_test_insert(t, mmg_test_id(t, 3), hashes[3]);
+	mmg_test_insert(t, mmg_test_id(t, 2), hashes[2]);
+	mmg_test_insert(t, mmg_test_id(t, 0), hashes[0]);
 	for (i = 0; i < ARRAY_SIZE(hashes); i++)
 		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
 				mmg_index_find(&t->index, hashes[i]));
-	/* From the middle, the head, the tail of the chain. */
+	/* From the middle, the tail, the head of the chain. */
 	mmg_test_remove(t, mmg_test_id(t, 1));
 	mmg_test_remove(t, mmg_test_id(t, 3));
 	mmg_test_remove(t, mmg_test_id(t, 0));
@@ -126,7 +129,7 @@ static void mmg_test_same_bucket(struct kunit *test)
 /* Random hashes, the same ones each time. */
 static u64 mmg_test_hash(struct rnd_state *rnd, unsigned int i)
 {
-	return ((u64)i << 28) + (prandom_u32_state(rnd) >> 4);
+	return ((u64)i << 27) + (prandom_u32_state(rnd) >> 5);
 }
 
 /* There are so many buckets as the entries need, and no others. */
@@ -258,7 +261,7 @@ static void mmg_test_random(struct kunit *test)
 		} else {
 			/* Unequal hashes that crowd into few buckets. */
 			mmg_test_insert(t, mmg_test_id(t, i),
-					((u64)i << 28) + (i & 7));
+					((u64)i << 27) + (i & 7));
 			count++;
 		}
 		if (t->index.count != count)
@@ -271,7 +274,7 @@ static void mmg_test_random(struct kunit *test)
 
 		KUNIT_EXPECT_EQ(test, in ? id : MMG_NIL,
 				mmg_index_find(&t->index,
-					       ((u64)i << 28) + (i & 7)));
+					       ((u64)i << 27) + (i & 7)));
 	}
 }
 

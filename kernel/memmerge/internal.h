@@ -57,8 +57,8 @@
 #define MMG_MAX_CHUNKS		(MMG_MAX_PAGES >> MMG_CHUNK_SHIFT)
 #define MMG_NIL			U32_MAX
 /*
- * Bits of a hash. Two contents of the same hash cost a comparison when they
- * meet, and nothing else.
+ * Bits of a hash. Of two different contents of one hash the second is compared
+ * with the first in each pass, and that is all.
  */
 #define MMG_HASH_BITS		40
 

@@ -132,7 +132,8 @@ bool mmg_rmap_link(struct mmg_shared *shared, struct mmg_chunk *chunk,
  * mmg_rmap_unlink - take an entry off the chain of a shared page
  * @shared: whose folio is locked, or that no folio points to
  * @id: of the entry; the last one of a chunk without region takes that along
- * @state: new state of the entry, whose hash is that of the shared page
+ * @state: new state of the entry, whose hash is that of the shared page; one
+ *	that was written while it had to stay is now left alone for that
  */
 void mmg_rmap_unlink(struct mmg_shared *shared, u32 id, enum mmg_state state)
 {
@@ -141,6 +142,7 @@ void mmg_rmap_unlink(struct mmg_shared *shared, u32 id, enum mmg_state state)
 	unsigned int slot = mmg_id_slot(id);
 	struct mmg_mark *mark = &chunk->marks[slot];
 	u32 prev = chunk->entries[slot].prev, next = chunk->next[slot];
+	bool broken = mark->state == MMG_KEPT && mark->changed;
 
 	if (prev != MMG_NIL)
 		mmg_index_chunk(index, prev)->next[mmg_id_slot(prev)] = next;
@@ -150,7 +152,10 @@ void mmg_rmap_unlink(struct mmg_shared *shared, u32 id, enum mmg_state state)
 		mmg_rmap_entry(shared, next)->prev = prev;
 	shared->count--;
 
-	chunk->entries[slot] = (struct mmg_entry) { .hash = shared->hash };
+	chunk->entries[slot] = (struct mmg_entry) {
+		.hash = shared->hash,
+		.wait = broken ? mmg_backoff(mark->breaks) : 0,
+	};
 	chunk->next[slot] = MMG_NIL;
 	mmg_place_put(&chunk->places[mark->place]);
 	chunk->chained--;

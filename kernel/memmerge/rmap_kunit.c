@@ -149,6 +149,26 @@ static void mmg_test_chain(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 1000, (u64)t->chunks[0].entries[5].hash);
 }
 
+/* Written while it had to stay on its chain: left alone when it leaves that. */
+static void mmg_test_broken(struct kunit *test)
+{
+	struct mmg_rmap_test *t = test->priv;
+	struct mmg_chunk *chunk = &t->chunks[0];
+	unsigned int i;
+
+	for (i = 0; i < 3; i++) {
+		mmg_test_link(t, 0, i, 0, mmg_test_pgoff(i));
+		chunk->marks[i].breaks = 2;
+	}
+	mmg_region_set(chunk, 0, MMG_KEPT, true);
+	mmg_region_set(chunk, 1, MMG_KEPT, false);
+	for (i = 0; i < 3; i++)
+		mmg_test_unlink(t, 0, i);
+	KUNIT_EXPECT_EQ(test, 3, (int)chunk->entries[0].wait);
+	KUNIT_EXPECT_EQ(test, 0, (int)chunk->entries[1].wait);
+	KUNIT_EXPECT_EQ(test, 0, (int)chunk->entries[2].wait);
+}
+
 static void mmg_test_places(struct kunit *test)
 {
 	struct mmg_rmap_test *t = test->priv;
@@ -226,6 +246,7 @@ static void mmg_test_chains_random(struct kunit *test)
 
 static struct kunit_case mmg_rmap_cases[] = {
 	KUNIT_CASE(mmg_test_chain),
+	KUNIT_CASE(mmg_test_broken),
 	KUNIT_CASE(mmg_test_places),
 	KUNIT_CASE(mmg_test_chains_random),
 	{}

@@ -470,15 +470,18 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 
 /*
  * Take an entry off its chain if its page is not the shared page any more.
- * Returns MMG_STAYS with the entry MMG_KEPT if that is not possible.
+ * Returns MMG_STAYS with the entry MMG_KEPT if that is not possible; that its
+ * page was written is then kept in mind until it leaves.
  */
 static enum mmg_left mmg_scan_leave(struct mmg_chunk_scan *scan,
-				    unsigned int slot, bool changed)
+				    unsigned int slot, bool written)
 {
+	const struct mmg_mark *mark = mmg_scan_mark(scan, slot);
+	bool before = mark->state == MMG_KEPT && mark->changed;
 	enum mmg_left left = mmg_rmap_leave(scan->chunk, slot);
 
 	if (left == MMG_STAYS)
-		mmg_region_set(scan->chunk, slot, MMG_KEPT, changed);
+		mmg_region_set(scan->chunk, slot, MMG_KEPT, written || before);
 	return left;
 }
 
@@ -561,6 +564,8 @@ static void mmg_decide_warm(struct mmg_chunk_scan *scan, unsigned int slot)
 		mmg_heat(scan->chunk, slot);
 	else if (mmg_scan_entry(scan, slot)->tag == mmg_tag(pfn))
 		return;
+	else
+		mmg_scan_entry(scan, slot)->warm = 0;
 	mmg_region_set_cold(scan->chunk, slot, false);
 }
 
@@ -661,22 +666,9 @@ static void mmg_decide_break(struct mmg_chunk_scan *scan, unsigned int slot)
 	scan->unshared++;
 	trace_memmerge_unshare(scan->region, mmg_scan_addr(scan, slot));
 	mark->breaks = min(mark->breaks + 1, MMG_MAX_BREAKS);
-	/* Or when it leaves the chain. */
+	/* Or when it leaves the chain, see mmg_rmap_unlink(). */
 	if (!mmg_chained(scan->chunk, slot))
 		mmg_scan_entry(scan, slot)->wait = mmg_backoff(mark->breaks);
-}
-
-/* A page is not the shared page any more, on whose chain its entry is. */
-static enum mmg_left mmg_decide_leave(struct mmg_chunk_scan *scan,
-				      unsigned int slot)
-{
-	struct mmg_mark *mark = mmg_scan_mark(scan, slot);
-	bool broken = mark->state == MMG_KEPT && mark->changed;
-	enum mmg_left left = mmg_scan_leave(scan, slot, true);
-
-	if (broken && left != MMG_STAYS)
-		mmg_scan_entry(scan, slot)->wait = mmg_backoff(mark->breaks);
-	return left;
 }
 
 /* Decide about one page that was read. */
@@ -697,7 +689,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 
 	mmg_decide_warm(scan, slot);
 	if (mmg_chained(scan->chunk, slot))
-		left = mmg_decide_leave(scan, slot);
+		left = mmg_scan_leave(scan, slot, before == MMG_SHARED);
 	changed = mmg_was_written(scan, slot, before);
 	if (changed)
 		mmg_decide_break(scan, slot);
@@ -719,7 +711,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 			mmg_decide_calm(scan, slot);
 			return;
 		}
-		warm = entry->warm;
+		warm = mark->cold ? 0 : entry->warm;
 	}
 	mmg_scan_set(scan, slot, MMG_SEEN, changed);
 	entry->hash = hash;

@@ -11,6 +11,7 @@
 #define EVENTS		TRACING "events/memmerge/"
 #define HOLDS		"/sys/kernel/debug/memmerge/hold_"
 #define MAX_EVENTS	4096
+#define METADATA_PAGES	16384UL
 
 struct event {
 	char name[16];
@@ -324,6 +325,30 @@ static void cpu_time(void)
 	pair_free(&p);
 }
 
+/* Every page waits for an equal: that takes the most. */
+static void metadata(void)
+{
+	unsigned char *mem = memory(METADATA_PAGES);
+	long long before, bytes;
+	unsigned long i;
+	int domain;
+
+	before = file_read(SYSFS "metadata_bytes");
+	for (i = 0; i < METADATA_PAGES; i++)
+		fill(mem + i * PAGE, 6000 + i);
+	domain = domain_open();
+	region_add(domain, mem, METADATA_PAGES * PAGE);
+	domain_scan(domain);
+	TAP_EQ(METADATA_PAGES, file_read(SYSFS "pages_unshared"));
+	bytes = file_read(SYSFS "metadata_bytes") - before;
+	if (bytes > 16 * (long long)METADATA_PAGES)
+		tap_end(TAP_FAIL, "%lld bytes for %lu pages", bytes,
+			METADATA_PAGES);
+	close(domain);
+	munmap(mem, METADATA_PAGES * PAGE);
+	file_wait(SYSFS "domains", 0);
+}
+
 int main(void)
 {
 	static const struct tap_test tests[] = {
@@ -333,6 +358,7 @@ int main(void)
 		{ "an event for each page not merged, with the reason", skips },
 		{ "lock holds are counted", lock_holds },
 		{ "CPU time is counted by region", cpu_time },
+		{ "what is remembered of a page takes 16 bytes", metadata },
 	};
 
 	return tap_main(tests, sizeof(tests) / sizeof(tests[0]));
