@@ -560,12 +560,13 @@ static void mmg_decide_warm(struct mmg_chunk_scan *scan, unsigned int slot)
 
 	if (!mmg_scan_mark(scan, slot)->cold)
 		return;
-	if (scan->batch->written[slot])
+	if (scan->batch->written[slot]) {
 		mmg_heat(scan->chunk, slot);
-	else if (mmg_scan_entry(scan, slot)->tag == mmg_tag(pfn))
-		return;
-	else
+	} else {
+		if (mmg_scan_entry(scan, slot)->tag == mmg_tag(pfn))
+			return;
 		mmg_scan_entry(scan, slot)->warm = 0;
+	}
 	mmg_region_set_cold(scan->chunk, slot, false);
 }
 
