@@ -45,6 +45,14 @@ def banner(made: record.Record) -> str:
     return ON_EMULATED if made["machine"].get("emulated") else ""
 
 
+def tag(made: record.Record) -> str:
+    """Where it was measured, in a word or two."""
+    if made["plan"]["room"] == "uml":
+        return "User-Mode Linux"
+    kind = "emulated host" if made["machine"].get("emulated") else "host"
+    return f"{kind} {made['plan']['host']}"
+
+
 def page(made: record.Record) -> BenchPage:
     """Format a valid record."""
     results = record.results(made)
@@ -68,7 +76,7 @@ def page(made: record.Record) -> BenchPage:
         sentence=f"{missed} not reached, {len(verdicts) - reached - missed} not measured."
         + (f" {baseline.sentence}" if baseline else ""),
         banner=banner(made),
-        tag="User-Mode Linux" if made["plan"]["room"] == "uml" else "emulated",
+        tag=tag(made),
         summary=_summary(made),
         goals=tuple(verdicts),
         columns=tuple(text.metric(key) for key in OVERVIEW),
