@@ -63,7 +63,7 @@ long long clock_thread(pid_t thread)
 		return ns;
 	ms = sched_runtime(thread);
 	if (ms < 0)
-		tap_end(TAP_FAIL, "no CPU time of thread %d (CONFIG_SCHED_INFO, CONFIG_SCHED_DEBUG)",
+		tap_end(TAP_FAIL, "no CPU time of thread %d (CONFIG_SCHED_INFO)",
 			(int)thread);
 	return ms * 1e6;
 }
