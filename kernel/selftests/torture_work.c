@@ -780,6 +780,9 @@ static int do_pin(struct area *a, struct rng *rng)
 	a->pinned = i;
 	a->pin_valid = true;
 	check_page(a, i);
+	/* The kernel may write what the process may not. */
+	if (!rng_below(rng, 3))
+		protect(a, (struct span){ i, 1 }, PROT_READ);
 	return DONE;
 }
 

@@ -41,7 +41,7 @@ pytestmark = [pytest.mark.kernel, pytest.mark.release_6_1]
 
 SEED = 20080123
 SHORT = {
-    "torture": (Configuration("torture", "torture", ("--rounds 2", "--limit 4000000")), 4000),
+    "torture": (Configuration("torture", "torture", ("--rounds 2", "--limit 5500000")), 4000),
     "torture-faults": (
         Configuration("torture-faults", "torture", ("--rounds 1", "--failslab 10", "--fail-page 5")),
         2000,

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.kernel
 SEED = 20080123
 SHORT = {
     "plain": (Configuration("plain", "torture", ("--rounds 2",)), 6000),
-    "pressure": (Configuration("pressure", "torture", ("--rounds 1", "--limit 4000000")), 3000),
+    "pressure": (Configuration("pressure", "torture", ("--rounds 1", "--limit 5500000")), 3000),
     "faults": (Configuration("faults", "torture", ("--rounds 1", "--failslab 10", "--fail-page 5")), 4000),
     "fuzz": (Configuration("fuzz", "fuzz"), 12000),
     "fuzz-faults": (Configuration("fuzz-faults", "fuzz", ("--failslab 10", "--fail-page 5")), 12000),

@@ -41,7 +41,7 @@ class Configuration:
 
 CONFIGURATIONS = (
     Configuration("plain", "torture", ("--rounds 4",)),
-    Configuration("pressure", "torture", ("--rounds 3", "--limit 4000000"), memory="96M", share=0.5),
+    Configuration("pressure", "torture", ("--rounds 3", "--limit 5500000"), memory="96M", share=0.5),
     Configuration("faults", "torture", ("--rounds 3", "--failslab 10", "--fail-page 5")),
     Configuration("crowd", "torture", ("--rounds 2", "--processes 6", "--threads 2"), share=0.5),
     Configuration("fuzz", "fuzz"),
