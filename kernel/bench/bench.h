@@ -80,6 +80,14 @@ static inline long long clock_ticks(void)
 	return __builtin_ia32_rdtscp(&processor);
 }
 
+/* For qsort(); a frame number is as good as signed. */
+static inline int ascending(const void *a, const void *b)
+{
+	const long long x = *(const long long *)a, y = *(const long long *)b;
+
+	return (x > y) - (x < y);
+}
+
 /* Processes that hold the memory. */
 struct process {
 	pid_t pid;

@@ -56,13 +56,6 @@ static long long wait_pass(const struct engine *engine, long long passes)
 	return before;
 }
 
-static int ascending(const void *a, const void *b)
-{
-	const long long x = *(const long long *)a, y = *(const long long *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* What a reading of the clock costs: the median of some. */
 static long long ask_ns(pid_t thread)
 {

@@ -47,13 +47,6 @@ static void all(int fd, void *data, size_t length, bool out)
 	}
 }
 
-static int ascending(const void *a, const void *b)
-{
-	const long long x = *(const long long *)a, y = *(const long long *)b;
-
-	return (x > y) - (x < y);
-}
-
 /*
  * The floor: read and hash every page once. The median of the chunks, as a
  * chunk during which the processor was taken away says nothing.

@@ -14,13 +14,6 @@
 /* Of each page looked at so often the quickest: the rest is disturbance. */
 #define WALKS		5
 
-static int ascending(const void *a, const void *b)
-{
-	const uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* The frames of all memory, without repetition; returns how many. */
 static unsigned long frames_of(uint64_t *frames)
 {

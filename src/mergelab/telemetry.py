@@ -127,26 +127,36 @@ def _config() -> fabric.Config:
     return fabric.Config(overrides={"load_ssh_configs": False})
 
 
+def as_root(target: Target, command: str) -> str:
+    """Returns the shell command that runs another one as root."""
+    return command if target.user == "root" else f"sudo -n {command}"
+
+
 def command(target: Target, verb: str) -> str:
     """Returns the shell command that runs a verb of `mergelab-host` as root."""
-    return f"{target.tool} {verb}" if target.user == "root" else f"sudo -n {target.tool} {verb}"
+    return as_root(target, f"{target.tool} {verb}")
 
 
-def facts(target: Target) -> dict[str, Any]:
-    """Returns the host's fingerprint.
+def ask(target: Target, verb: str) -> dict[str, Any]:
+    """Returns what a verb of `mergelab-host` prints.
 
     Raises:
         MergelabError: The host cannot be reached, or has no tool.
     """
     with connect(target) as connection:
-        result = connection.run(command(target, "facts"), hide=True, warn=True, in_stream=False)
+        result = connection.run(command(target, verb), hide=True, warn=True, in_stream=False)
     if not result.ok:
         raise MergelabError(
             f"{target.name}: {result.stderr.strip()}",
             "role memmerge installs mergelab-host: run deploy first",
         )
-    fingerprint: dict[str, Any] = json.loads(result.stdout)
-    return fingerprint
+    said: dict[str, Any] = json.loads(result.stdout)
+    return said
+
+
+def facts(target: Target) -> dict[str, Any]:
+    """Returns the host's fingerprint; raises as :func:`ask`."""
+    return ask(target, "facts")
 
 
 class Stream:

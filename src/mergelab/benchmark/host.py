@@ -85,7 +85,7 @@ def installed(connection: fabric.Connection) -> Iterator[str]:
 
 
 def _listen(channel: paramiko.Channel, ear: run.Ear, log: Path) -> None:
-    """Hear every line up to the end of the program; its complaints go to the log."""
+    """Hear every line up to the end of the program; the log gets them, too."""
     rest = b""
     with log.open("ab") as file:
         while data := channel.recv(65536):
@@ -112,14 +112,13 @@ def hear(
         MergelabError: the host is not ready for it, the connection broke, or the program gave up.
     """
     ear = run.Ear(progress)
-    root = "" if target.user == "root" else "sudo -n "
     with telemetry.connect(target) as connection, installed(connection) as folder:
         words = shlex.join(["--pairs", str(plan.pairs), *(item.argument for item in plan.items)])
         progress.say(f"measures on {target.name}")
         load = {"before": _load(connection)}
         channel = connection.transport.open_session()
         channel.settimeout(run.SILENCE)
-        channel.exec_command(f"{root}{folder}/{SCRIPT.name} {words}")
+        channel.exec_command(telemetry.as_root(target, f"{folder}/{SCRIPT.name} {words}"))
         try:
             _listen(channel, ear, log)
         except TimeoutError:
@@ -137,16 +136,6 @@ def hear(
             "the host must run the deployed kernel, and no guest or program may be merging there",
         )
     return ear.lines, load
-
-
-def _kernel_log(target: telemetry.Target, after: int | None = None) -> dict[str, Any]:
-    verb = "klog" if after is None else f"klog --after {after}"
-    with telemetry.connect(target) as connection:
-        said = connection.run(telemetry.command(target, verb), hide=True, warn=True, in_stream=False)
-    if not said.ok:
-        raise MergelabError(f"{target.name}: {said.stderr.strip()}", "make deploy installs mergelab-host")
-    found: dict[str, Any] = json.loads(said.stdout)
-    return found
 
 
 def measure(
@@ -178,9 +167,9 @@ def measure(
     if baseline is not None:
         compare.require_same_machine(baseline["bench"], baseline["machine"], machine)
     tested = kernel(facts, build.default_cache())
-    before = _kernel_log(target)
+    before = telemetry.ask(target, "klog")
     heard, load = hear(plan, target, progress, log)
-    after = _kernel_log(target, before["last"])
+    after = telemetry.ask(target, f"klog --after {before['last']}")
     if after["errors"]:
         raise MergelabError(
             f"the kernel of {target.name} complained while it was measured: {after['errors'][0]['text']}",

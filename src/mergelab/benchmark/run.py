@@ -35,7 +35,7 @@ class Ear:
     """The other end of the machine's serial line: hears measurements, and tells the kernel its CPU time."""
 
     def __init__(self, progress: Progress) -> None:
-        """Start with nothing heard; the machine's end of the line is the console, or a serial line."""
+        """Start with nothing heard."""
         self.lines: list[Line] = []
         self.done = False
         self._samples: list[dict[str, int]] = []
