@@ -308,12 +308,16 @@ static void mmg_round_end(void)
 	if (!any || !complete || cmpxchg(&mmg_round, round, round + 1) != round)
 		return;
 
-	mmg_scan_advice(true);
 	mmg_advisor_round();
+	mmg_round_plan();
+	/*
+	 * Before the next one is prepared: whoever sees this, and waits for two
+	 * more, gets a round that has been prepared since he looked.
+	 */
+	WRITE_ONCE(mmg_rounds_done, mmg_rounds_done + 1);
+	mmg_scan_advice(true);
 	/* Their references to a page would look like pins. */
 	lru_add_drain_all();
-	mmg_round_plan();
-	WRITE_ONCE(mmg_rounds_done, mmg_rounds_done + 1);
 	wake_up_all(&mmg_wait);
 }
 
