@@ -4,13 +4,15 @@
  *
  * Buckets with chains that are linked by 32-bit ids rather than pointers, as
  * memory is what an entry costs. The number of buckets follows the number of
- * entries, one bucket at a time (linear hashing): an insertion splits the next
- * bucket in turn, a removal joins the last one with that from which it was
- * split. So nobody waits for a table to be copied, and an entry costs one byte
- * of buckets whatever their number is. A chain is in the order of the hashes:
- * whoever looks for one that is not there has to look at half of it. The index
- * holds at most one entry for a hash, see mmg_scan_range(), so a chain does not
- * grow with equal content.
+ * entries, a few buckets at a time (linear hashing): an insertion splits the
+ * next ones in turn, a removal joins the last ones with those from which they
+ * were split. So nobody waits for a table to be copied, and an entry costs one
+ * byte of buckets whatever their number is. Buckets are joined late, as most
+ * entries that leave have found their equal, and more leave soon: then the
+ * chains are so short that it costs little. A chain is in the order of the
+ * hashes: whoever looks for one that is not there has to look at half of it.
+ * The index holds at most one entry for a hash, see mmg_scan_range(), so a
+ * chain does not grow with equal content.
  */
 #include <linux/prefetch.h>
 #include <linux/slab.h>
@@ -20,10 +22,12 @@
 /* Buckets are allocated by the page. */
 #define MMG_SEGMENT_BITS	(PAGE_SHIFT - 2)
 #define MMG_SEGMENT_BUCKETS	BIT(MMG_SEGMENT_BITS)
-/* Entries for each bucket, when all is well. */
+/* Entries for each bucket, at most, when all is well. */
 #define MMG_INDEX_LOAD		4
-/* Buckets to split or join at a time: more than are needed. */
-#define MMG_INDEX_STEPS		2
+/* Buckets for each entry, at most, but for the first segment and a few. */
+#define MMG_INDEX_SPARE		2
+/* Buckets to split or join at a time: a part of a segment. */
+#define MMG_INDEX_STEPS		16
 
 static u32 *mmg_head(const struct mmg_index *index, unsigned long bucket)
 {
@@ -46,25 +50,38 @@ static u32 *mmg_bucket(const struct mmg_index *index, u64 hash)
 	return mmg_head(index, mmg_bucket_nr(index, hash));
 }
 
-/* Make room for a segment behind the last bucket. */
+/* A larger array of pointers, with those of the old one. */
+static void *mmg_array_grow(const void *old, unsigned long *room)
+{
+	const unsigned long nr = max(*room * 2, 8UL);
+	void **larger = kvcalloc(nr, sizeof(*larger),
+				 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+
+	if (!larger)
+		return NULL;
+	if (*room)
+		memcpy(larger, old, *room * sizeof(*larger));
+	*room = nr;
+	return larger;
+}
+
+/* Make room behind the last bucket: for a segment, if there is none. */
 static bool mmg_index_extend(struct mmg_index *index)
 {
-	const gfp_t gfp = GFP_KERNEL_ACCOUNT | __GFP_NOWARN;
 	unsigned long nr = index->buckets >> MMG_SEGMENT_BITS;
 	u32 **segments;
 
+	if (index->buckets & (MMG_SEGMENT_BUCKETS - 1))
+		return true;
 	if (nr == index->room) {
-		segments = kvcalloc(max(nr * 2, 8UL), sizeof(*segments), gfp);
+		segments = mmg_array_grow(index->segments, &index->room);
 		if (!segments)
 			return false;
-		if (nr)
-			memcpy(segments, index->segments,
-			       nr * sizeof(*segments));
 		kvfree(index->segments);
 		index->segments = segments;
-		index->room = max(nr * 2, 8UL);
 	}
-	index->segments[nr] = kmalloc(PAGE_SIZE, gfp);
+	index->segments[nr] = kmalloc(PAGE_SIZE,
+				      GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!index->segments[nr])
 		return false;
 	memset(index->segments[nr], 0xff, PAGE_SIZE);	/* MMG_NIL */
@@ -80,12 +97,26 @@ static bool mmg_index_extend(struct mmg_index *index)
 int mmg_index_init(struct mmg_index *index)
 {
 	memset(index, 0, sizeof(*index));
-	xa_init_flags(&index->chunks, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
+	ida_init(&index->ids);
 	if (!mmg_index_extend(index))
 		return -ENOMEM;
 	index->bits = MMG_SEGMENT_BITS;
 	index->buckets = MMG_SEGMENT_BUCKETS;
 	return 0;
+}
+
+/* Without chunks nobody looks for one. */
+static void mmg_index_free_tables(struct mmg_index *index)
+{
+	struct mmg_table **tables = rcu_dereference_raw(index->tables);
+	unsigned long i;
+
+	for (i = 0; i < index->nr_tables; i++)
+		kfree(tables[i]);
+	kvfree(tables);
+	RCU_INIT_POINTER(index->tables, NULL);
+	index->nr_tables = 0;
+	index->table_room = 0;
 }
 
 /**
@@ -97,7 +128,8 @@ void mmg_index_destroy(struct mmg_index *index)
 	unsigned long i;
 
 	WARN_ON_ONCE(index->nr_chunks || index->count);
-	xa_destroy(&index->chunks);
+	mmg_index_free_tables(index);
+	ida_destroy(&index->ids);
 	for (i = 0; i < index->buckets >> MMG_SEGMENT_BITS; i++)
 		kfree(index->segments[i]);
 	if (index->buckets & (MMG_SEGMENT_BUCKETS - 1))
@@ -107,7 +139,7 @@ void mmg_index_destroy(struct mmg_index *index)
 }
 
 /**
- * mmg_index_metadata - memory that the buckets take
+ * mmg_index_metadata - memory that buckets and tables of chunks take
  * @index: to look at
  *
  * Return: bytes, without chunks.
@@ -115,7 +147,38 @@ void mmg_index_destroy(struct mmg_index *index)
 unsigned long mmg_index_metadata(const struct mmg_index *index)
 {
 	return DIV_ROUND_UP(index->buckets, MMG_SEGMENT_BUCKETS) * PAGE_SIZE +
-	       index->room * sizeof(*index->segments);
+	       index->nr_tables * sizeof(struct mmg_table) +
+	       (index->room + index->table_room) * sizeof(void *);
+}
+
+/* One more table of chunks. */
+static int mmg_index_add_table(struct mmg_index *index)
+{
+	struct mmg_table **tables = rcu_dereference_raw(index->tables);
+	struct mmg_table **larger, *table;
+
+	if (index->nr_tables == index->table_room) {
+		larger = mmg_array_grow(tables, &index->table_room);
+		if (!larger)
+			return -ENOMEM;
+		rcu_assign_pointer(index->tables, larger);
+		if (tables)
+			kvfree_rcu_mightsleep(tables);
+		tables = larger;
+	}
+	table = kzalloc(sizeof(*table), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	if (!table)
+		return -ENOMEM;
+	tables[index->nr_tables++] = table;
+	return 0;
+}
+
+/* Where the chunk of a number is. */
+static struct mmg_chunk **mmg_index_place(const struct mmg_index *index,
+					  unsigned int nr)
+{
+	return &rcu_dereference_raw(index->tables)[nr >> MMG_TABLE_BITS]->
+		chunks[nr & (MMG_TABLE_CHUNKS - 1)];
 }
 
 /**
@@ -123,16 +186,25 @@ unsigned long mmg_index_metadata(const struct mmg_index *index)
  * @index: of the domain
  * @chunk: with fresh entries
  *
- * Return: 0, or -ENOMEM, or -EBUSY when all MMG_MAX_CHUNKS are in use.
+ * Return: 0, or -ENOMEM, or -ENOSPC when all MMG_MAX_CHUNKS are in use.
  */
 int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk)
 {
-	int err = xa_alloc(&index->chunks, &chunk->id, chunk,
-			   XA_LIMIT(0, MMG_MAX_CHUNKS - 1), GFP_KERNEL_ACCOUNT);
+	int id = ida_alloc_max(&index->ids, MMG_MAX_CHUNKS - 1,
+			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 
-	if (!err)
-		index->nr_chunks++;
-	return err;
+	if (id < 0)
+		return id;
+	/* The lowest that is free: behind the last table comes the next one. */
+	if (id >> MMG_TABLE_BITS == index->nr_tables &&
+	    mmg_index_add_table(index)) {
+		ida_free(&index->ids, id);
+		return -ENOMEM;
+	}
+	chunk->id = id;
+	*mmg_index_place(index, id) = chunk;
+	index->nr_chunks++;
+	return 0;
 }
 
 /**
@@ -148,20 +220,10 @@ void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk)
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
 		if (chunk->marks[i].state == MMG_INDEXED)
 			mmg_index_remove(index, id + i);
-	xa_erase(&index->chunks, chunk->id);
-	index->nr_chunks--;
-}
-
-/**
- * mmg_index_chunk - find the chunk of an entry
- * @index: of the domain
- * @id: of the entry, which is in mmg_id_slot() of the chunk
- *
- * Return: the chunk, which must have been added.
- */
-struct mmg_chunk *mmg_index_chunk(const struct mmg_index *index, u32 id)
-{
-	return xa_load((struct xarray *)&index->chunks, id >> MMG_CHUNK_SHIFT);
+	*mmg_index_place(index, chunk->id) = NULL;
+	ida_free(&index->ids, chunk->id);
+	if (!--index->nr_chunks)
+		mmg_index_free_tables(index);
 }
 
 static u64 mmg_index_hash(const struct mmg_index *index, u32 id)
@@ -214,69 +276,104 @@ u32 mmg_index_find(const struct mmg_index *index, u64 hash)
 	return equal ? *link : MMG_NIL;
 }
 
-/**
- * mmg_index_fetch - let a bucket be fetched, which is going to be looked at
- * @index: of the domain
- * @hash: to be looked for soon
- * @steps: of its chain, how many entries have been fetched, if the bucket has
- *	been; fetch one more
+/*
+ * Go along some chains side by side, as an entry takes its time to come: each
+ * waits for the one before it, but not for those of other chains. @ids are the
+ * first ones, and are used up.
  */
-void mmg_index_fetch(const struct mmg_index *index, u64 hash,
-		     unsigned int steps)
+static void mmg_index_along(const struct mmg_index *index, u32 *ids,
+			    unsigned int nr)
 {
-	const u32 *link = mmg_bucket(index, hash);
+	while (nr) {
+		unsigned int i, left = 0;
 
-	if (!steps) {
-		prefetch(link);
-		return;
-	}
-	while (*link != MMG_NIL) {
-		const struct mmg_chunk *chunk = mmg_index_chunk(index, *link);
-		unsigned int slot = mmg_id_slot(*link);
+		for (i = 0; i < nr; i++) {
+			const struct mmg_chunk *chunk =
+				mmg_index_chunk(index, ids[i]);
+			unsigned int slot = mmg_id_slot(ids[i]);
 
-		if (!--steps) {
 			prefetch(&chunk->entries[slot]);
-			prefetch(&chunk->next[slot]);
-			break;
+			ids[left] = chunk->next[slot];
+			left += ids[left] != MMG_NIL;
 		}
-		if (chunk->entries[slot].hash >= hash)
-			break;
-		link = &chunk->next[slot];
+		nr = left;
 	}
 }
 
-/* One more bucket: takes its part of the one that it splits. */
-static bool mmg_index_split(struct mmg_index *index)
+/**
+ * mmg_index_fetch - let what the index has for some hashes be fetched
+ * @index: of the domain
+ * @hashes: that are going to be looked for, inserted or removed soon
+ * @nr: how many, at most MMG_INDEX_FETCH
+ */
+void mmg_index_fetch(const struct mmg_index *index, const u64 *hashes,
+		     unsigned int nr)
 {
-	unsigned long last = index->buckets;
+	u32 ids[MMG_INDEX_FETCH];
+	unsigned int i, left = 0;
+
+	for (i = 0; i < nr; i++) {
+		ids[left] = *mmg_bucket(index, hashes[i]);
+		left += ids[left] != MMG_NIL;
+	}
+	mmg_index_along(index, ids, left);
+}
+
+/* Where a bucket comes from, and what it goes back to. */
+static u32 *mmg_split_head(const struct mmg_index *index, unsigned long bucket)
+{
+	return mmg_head(index, bucket - rounddown_pow_of_two(bucket));
+}
+
+/* One more bucket: takes its part of the one that it splits. */
+static void mmg_index_split(struct mmg_index *index)
+{
+	unsigned long last = index->buckets++;
 	u32 *from, *to;
 	u32 id;
 
-	if (!(last & (MMG_SEGMENT_BUCKETS - 1)) && !mmg_index_extend(index))
-		return false;		/* longer chains do no harm */
 	if (last == 1UL << index->bits)
 		index->bits++;
-	index->buckets++;
 
-	from = mmg_head(index, last - (1UL << (index->bits - 1)));
+	from = mmg_split_head(index, last);
 	to = mmg_head(index, last);
-	for (id = *from; id != MMG_NIL; id = *mmg_index_next(index, id)) {
-		u64 hash = mmg_index_hash(index, id);
+	id = *from;
+	while (id != MMG_NIL) {
+		struct mmg_chunk *chunk = mmg_index_chunk(index, id);
+		unsigned int slot = mmg_id_slot(id);
+		u64 hash = chunk->entries[slot].hash;
 		u32 **tail = mmg_bucket_nr(index, hash) == last ? &to : &from;
 
 		**tail = id;
-		*tail = mmg_index_next(index, id);
+		*tail = &chunk->next[slot];
+		id = **tail;
 	}
 	*from = MMG_NIL;
 	*to = MMG_NIL;
-	return true;
+}
+
+static void mmg_index_grow(struct mmg_index *index)
+{
+	unsigned int i, left = 0;
+	u32 ids[MMG_INDEX_STEPS];
+
+	BUILD_BUG_ON(MMG_SEGMENT_BUCKETS % MMG_INDEX_STEPS);
+	if (!mmg_index_extend(index))
+		return;		/* longer chains do no harm */
+	for (i = 0; i < MMG_INDEX_STEPS; i++) {
+		ids[left] = *mmg_split_head(index, index->buckets + i);
+		left += ids[left] != MMG_NIL;
+	}
+	mmg_index_along(index, ids, left);
+	for (i = 0; i < MMG_INDEX_STEPS; i++)
+		mmg_index_split(index);
 }
 
 /* One bucket less: the last one goes back to where it came from. */
 static void mmg_index_join(struct mmg_index *index)
 {
 	unsigned long last = --index->buckets;
-	u32 *link = mmg_head(index, last - (1UL << (index->bits - 1)));
+	u32 *link = mmg_split_head(index, last);
 	u32 id = *mmg_head(index, last);
 
 	while (id != MMG_NIL) {
@@ -303,15 +400,12 @@ static void mmg_index_join(struct mmg_index *index)
  */
 void mmg_index_insert(struct mmg_index *index, u32 id)
 {
-	unsigned int steps = MMG_INDEX_STEPS;
 	u64 hash = mmg_index_hash(index, id);
 	bool equal;
 	u32 *link;
 
-	while (index->count >= index->buckets * MMG_INDEX_LOAD && steps--)
-		if (!mmg_index_split(index))
-			break;
-
+	if (index->count >= index->buckets * MMG_INDEX_LOAD)
+		mmg_index_grow(index);
 	link = mmg_index_seek(index, mmg_bucket(index, hash), hash, &equal);
 	*mmg_index_next(index, id) = *link;
 	*link = id;
@@ -338,10 +432,9 @@ void mmg_index_remove(struct mmg_index *index, u32 id)
 	*next = MMG_NIL;
 	index->count--;
 
-	/* Not at once what the next insertion would undo. */
-	while (index->count * 4 < index->buckets * MMG_INDEX_LOAD * 3 &&
-	       index->buckets > MMG_SEGMENT_BUCKETS && steps--)
-		mmg_index_join(index);
+	if (index->count * MMG_INDEX_SPARE < index->buckets)
+		while (steps-- && index->buckets > MMG_SEGMENT_BUCKETS)
+			mmg_index_join(index);
 }
 
 #ifdef CONFIG_MEMMERGE_KUNIT_TEST

@@ -37,12 +37,14 @@
 #ifndef _MEMMERGE_INTERNAL_H
 #define _MEMMERGE_INTERNAL_H
 
+#include <linux/idr.h>
 #include <linux/kref.h>
 #include <linux/ksm.h>
 #include <linux/ktime.h>
 #include <linux/list.h>
 #include <linux/mm.h>
 #include <linux/mutex.h>
+#include <linux/rcupdate.h>
 #include <linux/rhashtable.h>
 #include <linux/sched/clock.h>
 #include <linux/rwsem.h>
@@ -252,6 +254,17 @@ static inline bool mmg_chained(const struct mmg_chunk *chunk, unsigned int slot)
 	return state == MMG_SHARED || state == MMG_KEPT;
 }
 
+#define MMG_TABLE_BITS		6
+#define MMG_TABLE_CHUNKS	(1U << MMG_TABLE_BITS)
+
+/**
+ * struct mmg_table - a part of what finds chunks by their ids
+ * @chunks: chunk, or NULL
+ */
+struct mmg_table {
+	struct mmg_chunk *chunks[MMG_TABLE_CHUNKS];
+};
+
 /**
  * struct mmg_index - finds entries by hash
  * @segments: of buckets, a page each: first entry, an id or MMG_NIL
@@ -259,8 +272,12 @@ static inline bool mmg_chained(const struct mmg_chunk *chunk, unsigned int slot)
  * @buckets: their number
  * @bits: log2 of it, rounded up
  * @count: entries in the index
- * @chunks: chunk by its id
- * @nr_chunks: how many there are
+ * @ids: of chunks
+ * @tables: chunks by their ids; mm, which does not have the lock of the domain,
+ *	goes through this under RCU
+ * @nr_tables: how many there are
+ * @table_room: and may be before @tables has to be larger
+ * @nr_chunks: how many chunks there are
  */
 struct mmg_index {
 	u32 **segments;
@@ -268,9 +285,31 @@ struct mmg_index {
 	unsigned long buckets;
 	unsigned int bits;
 	unsigned long count;
-	struct xarray chunks;
+	struct ida ids;
+	struct mmg_table * __rcu *tables;
+	unsigned long nr_tables;
+	unsigned long table_room;
 	unsigned long nr_chunks;
 };
+
+/**
+ * mmg_index_chunk - find the chunk of an entry
+ * @index: of the domain
+ * @id: of the entry, which is in mmg_id_slot() of the chunk
+ *
+ * Context: under the lock of the domain, or for an entry on a chain under that
+ * of its folio and rcu_read_lock().
+ *
+ * Return: the chunk, which must have been added.
+ */
+static inline struct mmg_chunk *mmg_index_chunk(const struct mmg_index *index,
+						u32 id)
+{
+	const u32 nr = id >> MMG_CHUNK_SHIFT;
+
+	return rcu_dereference_raw(index->tables)[nr >> MMG_TABLE_BITS]->
+		chunks[nr & (MMG_TABLE_CHUNKS - 1)];
+}
 
 /**
  * struct mmg_shared - describes a shared page
@@ -673,6 +712,8 @@ u8 mmg_backoff(u8 breaks);
 void mmg_heat(struct mmg_chunk *chunk, unsigned int slot);
 struct mmg_batch *mmg_batch_new(void);
 void mmg_batch_free(struct mmg_batch *batch);
+bool mmg_batch_merged(const struct mmg_batch *batch,
+		      const struct mmg_chunk *chunk, unsigned int slot);
 void mmg_pass_add(struct mmg_pass *sum, const struct mmg_pass *pass);
 int mmg_scan_range(struct mmg_batch *batch, struct mmg_region *region,
 		   unsigned long start, unsigned long end, bool patient,
@@ -768,15 +809,17 @@ void mmg_hash_start(void);
 u64 mmg_hash(const void *content, u64 key, const void *next);
 
 /* index.c */
+/* So many hashes the index can be told to fetch what it has for. */
+#define MMG_INDEX_FETCH		64U
+
 int mmg_index_init(struct mmg_index *index);
 void mmg_index_destroy(struct mmg_index *index);
 unsigned long mmg_index_metadata(const struct mmg_index *index);
 int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
 void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
-struct mmg_chunk *mmg_index_chunk(const struct mmg_index *index, u32 id);
 u32 mmg_index_find(const struct mmg_index *index, u64 hash);
-void mmg_index_fetch(const struct mmg_index *index, u64 hash,
-		     unsigned int steps);
+void mmg_index_fetch(const struct mmg_index *index, const u64 *hashes,
+		     unsigned int nr);
 void mmg_index_insert(struct mmg_index *index, u32 id);
 void mmg_index_remove(struct mmg_index *index, u32 id);
 

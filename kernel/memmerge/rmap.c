@@ -78,11 +78,15 @@ bool mmg_rmap_next_place(const struct merge_owner *owner,
 	const struct mmg_shared *shared =
 		container_of(owner, struct mmg_shared, owner);
 	u32 id = place->anon_vma ? place->next : shared->first;
+	const struct mmg_chunk *chunk;
 
 	if (id == MMG_NIL)
 		return false;
-	mmg_rmap_place(mmg_index_chunk(&shared->domain->index, id),
-		       mmg_id_slot(id), place);
+	/* The chunk stays, but not what it is found by. */
+	rcu_read_lock();
+	chunk = mmg_index_chunk(&shared->domain->index, id);
+	rcu_read_unlock();
+	mmg_rmap_place(chunk, mmg_id_slot(id), place);
 	return true;
 }
 

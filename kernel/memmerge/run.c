@@ -24,9 +24,6 @@
 #include "internal.h"
 #include "trace.h"
 
-/* For so many pages ahead a part of the index is fetched. */
-#define MMG_RUN_AHEAD	3
-
 /**
  * struct mmg_side - consecutive pages of one address space
  * @mm: address space, with a reference, mmap_lock held for read
@@ -265,23 +262,6 @@ static bool mmg_run_same(const struct mmg_run *run, unsigned int i)
 	return mmg_same(page, equal, next ?: page, next_equal ?: equal);
 }
 
-/* What of the index the equals behind one need is fetched meanwhile, too. */
-static void mmg_run_ahead(const struct mmg_run *run, unsigned int i)
-{
-	const struct mmg_side *there = &run->there;
-	unsigned int step;
-
-	for (step = MMG_RUN_AHEAD; there->chunk && step; step--) {
-		unsigned int behind = i + MMG_RUN_AHEAD - step + 1;
-
-		if (behind < there->nr)
-			mmg_index_fetch(&run->domain->index,
-					there->chunk->entries[there->slot +
-							      behind].hash,
-					step);
-	}
-}
-
 /* Hold a page against its equal; if it is one, prepare for its replacement. */
 static bool mmg_run_page(struct mmg_run *run, unsigned int i)
 {
@@ -300,7 +280,6 @@ static bool mmg_run_page(struct mmg_run *run, unsigned int i)
 	}
 	if (PageHWPoison(here->pages[i]) || PageHWPoison(run->kpages[i]))
 		return false;
-	mmg_run_ahead(run, i);
 	if ((!run->zero && !mmg_node_same(here->pages[i],
 					  page_folio(run->kpages[i]))) ||
 	    !mmg_run_same(run, i) ||
@@ -385,18 +364,16 @@ static bool mmg_run_equal(struct mmg_run *run, const struct mmg_batch *batch,
 			  struct mmg_chunk **chunk, unsigned int *slot)
 {
 	unsigned int last = run->here.slot - 1;
-	enum mmg_state state = run->here.chunk->marks[last].state;
 	u32 next = run->here.chunk->next[last];
 
-	if (batch->saw[last] != MMG_SAW_PAGE ||
-	    batch->state[last] > MMG_INDEXED)
+	if (!mmg_batch_merged(batch, run->here.chunk, last))
 		return false;
-	if (state == MMG_ZERO) {
+	if (run->here.chunk->marks[last].state == MMG_ZERO) {
 		run->zero = true;
 		return true;
 	}
 	/* A merge puts an entry on the chain in front of that of its equal. */
-	if (state != MMG_SHARED || next == MMG_NIL)
+	if (next == MMG_NIL)
 		return false;
 	*slot = mmg_id_slot(next) + 1;
 	*chunk = mmg_index_chunk(&run->domain->index, next);
@@ -447,7 +424,9 @@ static unsigned int mmg_run_plan(struct mmg_run *run,
 	struct mmg_chunk *here = run->here.chunk, *there = NULL;
 	const bool read = !run->here.held;
 	unsigned int behind = 0, i;
+	u64 equals[MMG_RUN];
 
+	static_assert(MMG_RUN <= MMG_INDEX_FETCH);
 	run->zero = false;
 	run->there.chunk = NULL;
 	run->here.slot = slot;
@@ -480,17 +459,18 @@ static unsigned int mmg_run_plan(struct mmg_run *run,
 			run->shared[i] = shared;
 		} else if (!shared && (!i || run->there.chunk) &&
 			   there->marks[behind + i].state == MMG_INDEXED) {
-			u64 equal = there->entries[behind + i].hash;
-
-			if (read && equal != hash)
+			equals[i] = there->entries[behind + i].hash;
+			if (read && equals[i] != hash)
 				break;
 			run->there.chunk = there;
 			run->there.slot = behind;
-			mmg_index_fetch(&run->domain->index, equal, 0);
 		} else {
 			break;
 		}
 	}
+	/* Those leave the index. */
+	if (run->there.chunk)
+		mmg_index_fetch(&run->domain->index, equals, i);
 	return i;
 }
 

@@ -38,14 +38,10 @@
 #define MMG_REREAD	64
 
 /* Pages that have been read, and are decided about under one hold of a lock. */
-#define MMG_DECIDE	64U
+#define MMG_DECIDE	MMG_INDEX_FETCH
 
 /* So many are read before the first are decided about, then twice as many. */
 #define MMG_READ_FIRST	2U
-
-/* So many pages ahead a part of the index is fetched, and so many parts. */
-#define MMG_AHEAD	4
-#define MMG_AHEAD_PARTS	4
 
 /**
  * struct mmg_chunk_scan - scan of a part of one chunk
@@ -54,6 +50,7 @@
  * @batch: what is there
  * @end: slot behind the last one of the part
  * @unread: slot from which on pages have not been read, and are held for it
+ * @fetched: slot up to which the index was told what is going to be looked for
  * @turn: which cold pages are read in this pass
  * @zero_pages: pages of zeroes shall map the zero page
  * @huge: it is mapped as a huge page
@@ -71,6 +68,7 @@ struct mmg_chunk_scan {
 	struct mmg_batch *batch;
 	unsigned int end;
 	unsigned int unread;
+	unsigned int fetched;
 	unsigned int turn;
 	bool zero_pages;
 	bool huge;
@@ -818,30 +816,24 @@ static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 	}
 }
 
-/* The index is large: what a page needs of it shall be there at its turn. */
-static void mmg_decide_ahead(struct mmg_chunk_scan *scan, unsigned int slot,
-			     unsigned int end, unsigned int part)
+/* The index is large: what pages need of it shall be there at their turn. */
+static void mmg_decide_fetch(struct mmg_chunk_scan *scan, unsigned int slot,
+			     unsigned int end)
 {
 	struct mmg_batch *batch = scan->batch;
+	u64 hashes[MMG_DECIDE];
+	unsigned int nr = 0;
 
-	if (slot >= end || batch->saw[slot] != MMG_SAW_PAGE ||
-	    batch->zero[slot])
-		return;
-	/* An unchanged one that waits is not looked for. */
-	if (batch->state[slot] != MMG_INDEXED ||
-	    mmg_scan_entry(scan, slot)->hash != batch->hash[slot])
-		mmg_index_fetch(&scan->region->domain->index,
-				batch->hash[slot], part);
-}
-
-/* Did a page that was read merge just now? */
-static bool mmg_decide_merged(struct mmg_chunk_scan *scan, unsigned int slot)
-{
-	enum mmg_state state = mmg_scan_mark(scan, slot)->state;
-
-	return scan->batch->saw[slot] == MMG_SAW_PAGE &&
-	       scan->batch->state[slot] <= MMG_INDEXED &&
-	       (state == MMG_SHARED || state == MMG_ZERO);
+	for (; slot < end && nr < MMG_DECIDE; slot++) {
+		if (batch->saw[slot] != MMG_SAW_PAGE || batch->zero[slot])
+			continue;
+		/* An unchanged one that waits is not looked for. */
+		if (batch->state[slot] != MMG_INDEXED ||
+		    mmg_scan_entry(scan, slot)->hash != batch->hash[slot])
+			hashes[nr++] = batch->hash[slot];
+	}
+	mmg_index_fetch(&scan->region->domain->index, hashes, nr);
+	scan->fetched = slot;
 }
 
 /*
@@ -852,18 +844,17 @@ static unsigned int mmg_decide_some(struct mmg_chunk_scan *scan,
 				    unsigned int slot, unsigned int end)
 {
 	struct mmg_domain *domain = scan->region->domain;
-	unsigned int left = MMG_DECIDE, part;
+	unsigned int left = MMG_DECIDE;
 	bool merged = false;
 
 	mmg_domain_lock(domain);
 	for (; slot < end && left && !merged; slot++) {
 		if (scan->batch->saw[slot] != MMG_SAW_COLD)
 			left--;
-		for (part = 0; part < MMG_AHEAD_PARTS; part++)
-			mmg_decide_ahead(scan, slot + MMG_AHEAD *
-					 (MMG_AHEAD_PARTS - part), end, part);
+		if (slot >= scan->fetched)
+			mmg_decide_fetch(scan, slot, end);
 		mmg_decide(scan, slot);
-		merged = mmg_decide_merged(scan, slot);
+		merged = mmg_batch_merged(scan->batch, scan->chunk, slot);
 	}
 	mmg_domain_unlock(domain);
 	return slot;
@@ -1035,6 +1026,24 @@ void mmg_batch_free(struct mmg_batch *batch)
 	if (batch)
 		mmg_run_free(batch->run);
 	kvfree(batch);
+}
+
+/**
+ * mmg_batch_merged - did a page of a batch merge just now?
+ * @batch: what was seen of it
+ * @chunk: of the page
+ * @slot: of the page
+ *
+ * Return: whether it did.
+ */
+bool mmg_batch_merged(const struct mmg_batch *batch,
+		      const struct mmg_chunk *chunk, unsigned int slot)
+{
+	enum mmg_state state = chunk->marks[slot].state;
+
+	return batch->saw[slot] == MMG_SAW_PAGE &&
+	       batch->state[slot] <= MMG_INDEXED &&
+	       (state == MMG_SHARED || state == MMG_ZERO);
 }
 
 /**
