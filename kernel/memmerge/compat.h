@@ -20,6 +20,12 @@
 #include <linux/memory.h>
 #include <linux/mm.h>
 #include <linux/pagewalk.h>
+#include <linux/rcupdate.h>
+
+/* The first ones did not have the name. */
+#ifndef kvfree_rcu_mightsleep
+#define kvfree_rcu_mightsleep(ptr) kvfree_rcu(ptr)
+#endif
 
 /* No mapping is droppable. */
 #define VM_DROPPABLE		0

@@ -9,10 +9,11 @@
  * were split. So nobody waits for a table to be copied, and an entry costs one
  * byte of buckets whatever their number is. Buckets are joined late, as most
  * entries that leave have found their equal, and more leave soon: then the
- * chains are so short that it costs little. A chain is in the order of the
- * hashes: whoever looks for one that is not there has to look at half of it.
- * The index holds at most one entry for a hash, see mmg_scan_range(), so a
- * chain does not grow with equal content.
+ * chains are so short that it costs little. Until then each entry that is left
+ * has up to eight bytes of buckets. A chain is in the order of the hashes:
+ * whoever looks for one that is not there has to look at half of it. The index
+ * holds at most one entry for a hash, see mmg_scan_range(), so a chain does not
+ * grow with equal content.
  */
 #include <linux/prefetch.h>
 #include <linux/slab.h>
@@ -97,7 +98,7 @@ static bool mmg_index_extend(struct mmg_index *index)
 int mmg_index_init(struct mmg_index *index)
 {
 	memset(index, 0, sizeof(*index));
-	ida_init(&index->ids);
+	index->free = MMG_MAX_CHUNKS;
 	if (!mmg_index_extend(index))
 		return -ENOMEM;
 	index->bits = MMG_SEGMENT_BITS;
@@ -117,6 +118,7 @@ static void mmg_index_free_tables(struct mmg_index *index)
 	RCU_INIT_POINTER(index->tables, NULL);
 	index->nr_tables = 0;
 	index->table_room = 0;
+	index->free = MMG_MAX_CHUNKS;
 }
 
 /**
@@ -129,7 +131,6 @@ void mmg_index_destroy(struct mmg_index *index)
 
 	WARN_ON_ONCE(index->nr_chunks || index->count);
 	mmg_index_free_tables(index);
-	ida_destroy(&index->ids);
 	for (i = 0; i < index->buckets >> MMG_SEGMENT_BITS; i++)
 		kfree(index->segments[i]);
 	if (index->buckets & (MMG_SEGMENT_BUCKETS - 1))
@@ -151,12 +152,31 @@ unsigned long mmg_index_metadata(const struct mmg_index *index)
 	       (index->room + index->table_room) * sizeof(void *);
 }
 
+/* Where the chunk of a number is. */
+static struct mmg_chunk **mmg_index_place(const struct mmg_index *index,
+					  unsigned long nr)
+{
+	return &rcu_dereference_raw(index->tables)[nr >> MMG_TABLE_BITS]->
+		chunks[nr & (MMG_TABLE_CHUNKS - 1)];
+}
+
+/* There is no chunk of a number any more, or not yet. */
+static void mmg_index_free_nr(struct mmg_index *index, unsigned long nr)
+{
+	*mmg_index_place(index, nr) = xa_mk_value(index->free);
+	index->free = nr;
+}
+
 /* One more table of chunks. */
 static int mmg_index_add_table(struct mmg_index *index)
 {
 	struct mmg_table **tables = rcu_dereference_raw(index->tables);
+	unsigned long nr = index->nr_tables << MMG_TABLE_BITS;
 	struct mmg_table **larger, *table;
+	unsigned int i;
 
+	if (nr == MMG_MAX_CHUNKS)
+		return -ENOSPC;
 	if (index->nr_tables == index->table_room) {
 		larger = mmg_array_grow(tables, &index->table_room);
 		if (!larger)
@@ -170,15 +190,9 @@ static int mmg_index_add_table(struct mmg_index *index)
 	if (!table)
 		return -ENOMEM;
 	tables[index->nr_tables++] = table;
+	for (i = MMG_TABLE_CHUNKS; i--;)
+		mmg_index_free_nr(index, nr + i);
 	return 0;
-}
-
-/* Where the chunk of a number is. */
-static struct mmg_chunk **mmg_index_place(const struct mmg_index *index,
-					  unsigned int nr)
-{
-	return &rcu_dereference_raw(index->tables)[nr >> MMG_TABLE_BITS]->
-		chunks[nr & (MMG_TABLE_CHUNKS - 1)];
 }
 
 /**
@@ -190,19 +204,18 @@ static struct mmg_chunk **mmg_index_place(const struct mmg_index *index,
  */
 int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk)
 {
-	int id = ida_alloc_max(&index->ids, MMG_MAX_CHUNKS - 1,
-			       GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+	struct mmg_chunk **place;
 
-	if (id < 0)
-		return id;
-	/* The lowest that is free: behind the last table comes the next one. */
-	if (id >> MMG_TABLE_BITS == index->nr_tables &&
-	    mmg_index_add_table(index)) {
-		ida_free(&index->ids, id);
-		return -ENOMEM;
+	if (index->free == MMG_MAX_CHUNKS) {
+		int err = mmg_index_add_table(index);
+
+		if (err)
+			return err;
 	}
-	chunk->id = id;
-	*mmg_index_place(index, id) = chunk;
+	chunk->id = index->free;
+	place = mmg_index_place(index, chunk->id);
+	index->free = xa_to_value(*place);
+	*place = chunk;
 	index->nr_chunks++;
 	return 0;
 }
@@ -220,8 +233,7 @@ void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk)
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
 		if (chunk->marks[i].state == MMG_INDEXED)
 			mmg_index_remove(index, id + i);
-	*mmg_index_place(index, chunk->id) = NULL;
-	ida_free(&index->ids, chunk->id);
+	mmg_index_free_nr(index, chunk->id);
 	if (!--index->nr_chunks)
 		mmg_index_free_tables(index);
 }
@@ -393,6 +405,24 @@ static void mmg_index_join(struct mmg_index *index)
 		kfree(index->segments[last >> MMG_SEGMENT_BITS]);
 }
 
+static void mmg_index_shrink(struct mmg_index *index)
+{
+	unsigned int i, left = 0;
+	u32 ids[2 * MMG_INDEX_STEPS];
+
+	if (index->buckets == MMG_SEGMENT_BUCKETS)
+		return;
+	for (i = 1; i <= MMG_INDEX_STEPS; i++) {
+		ids[left] = *mmg_head(index, index->buckets - i);
+		left += ids[left] != MMG_NIL;
+		ids[left] = *mmg_split_head(index, index->buckets - i);
+		left += ids[left] != MMG_NIL;
+	}
+	mmg_index_along(index, ids, left);
+	for (i = 0; i < MMG_INDEX_STEPS; i++)
+		mmg_index_join(index);
+}
+
 /**
  * mmg_index_insert - let a page be found by its hash
  * @index: of the domain
@@ -421,7 +451,6 @@ void mmg_index_remove(struct mmg_index *index, u32 id)
 {
 	u32 *link = mmg_bucket(index, mmg_index_hash(index, id));
 	u32 *next = mmg_index_next(index, id);
-	unsigned int steps = MMG_INDEX_STEPS;
 
 	while (*link != id) {
 		if (WARN_ON_ONCE(*link == MMG_NIL))
@@ -433,8 +462,7 @@ void mmg_index_remove(struct mmg_index *index, u32 id)
 	index->count--;
 
 	if (index->count * MMG_INDEX_SPARE < index->buckets)
-		while (steps-- && index->buckets > MMG_SEGMENT_BUCKETS)
-			mmg_index_join(index);
+		mmg_index_shrink(index);
 }
 
 #ifdef CONFIG_MEMMERGE_KUNIT_TEST

@@ -244,6 +244,60 @@ static void mmg_test_chunk_goes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&t->index, &t->chunks[0]));
 }
 
+/* More chunks than a table has, and tables than there is room for at first. */
+static void mmg_test_many_chunks(struct kunit *test)
+{
+	const unsigned int nr = 10 * MMG_TABLE_CHUNKS + 3;
+	const unsigned int some = 3 * MMG_TABLE_CHUNKS;
+	unsigned long before;
+	struct mmg_index index;
+	struct mmg_chunk *chunks = kvcalloc(nr, sizeof(*chunks), GFP_KERNEL);
+	unsigned int i;
+	u32 last;
+
+	KUNIT_ASSERT_NOT_NULL(test, chunks);
+	if (mmg_index_init(&index)) {
+		kvfree(chunks);
+		KUNIT_FAIL(test, "no memory for an index");
+		return;
+	}
+	before = mmg_index_metadata(&index);
+	for (i = 0; i < nr; i++)
+		KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&index, &chunks[i]));
+	KUNIT_EXPECT_EQ(test, 11, index.nr_tables);
+	KUNIT_EXPECT_GT(test, mmg_index_metadata(&index), before);
+	for (i = 0; i < nr; i++)
+		KUNIT_EXPECT_PTR_EQ(test, &chunks[i],
+				    mmg_index_chunk(&index,
+						    mmg_entry_id(&chunks[i],
+								 i % 512)));
+
+	/* Numbers that are free again come before new ones, each once. */
+	for (i = some; i < 2 * some; i++)
+		mmg_index_remove_chunk(&index, &chunks[i]);
+	for (i = some; i < 2 * some; i++)
+		KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&index, &chunks[i]));
+	KUNIT_EXPECT_EQ(test, 11, index.nr_tables);
+	for (i = 0; i < nr; i++) {
+		KUNIT_EXPECT_LT(test, chunks[i].id, nr + MMG_TABLE_CHUNKS);
+		KUNIT_EXPECT_PTR_EQ(test, &chunks[i],
+				    mmg_index_chunk(&index,
+						    mmg_entry_id(&chunks[i], 0)));
+	}
+
+	/* Without chunks the tables go, and come again. */
+	for (i = 0; i < nr; i++)
+		mmg_index_remove_chunk(&index, &chunks[i]);
+	KUNIT_EXPECT_EQ(test, 0, index.nr_tables);
+	KUNIT_EXPECT_EQ(test, before, mmg_index_metadata(&index));
+	KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&index, &chunks[0]));
+	last = chunks[0].id;
+	KUNIT_EXPECT_EQ(test, 0, last);
+	mmg_index_remove_chunk(&index, &chunks[0]);
+	mmg_index_destroy(&index);
+	kvfree(chunks);
+}
+
 /* Random inserts and removes against an array that says what is in there. */
 static void mmg_test_random(struct kunit *test)
 {
@@ -286,6 +340,7 @@ static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_shrink),
 	KUNIT_CASE(mmg_test_entry_fields),
 	KUNIT_CASE(mmg_test_chunk_goes),
+	KUNIT_CASE(mmg_test_many_chunks),
 	KUNIT_CASE(mmg_test_random),
 	{}
 };

@@ -37,7 +37,6 @@
 #ifndef _MEMMERGE_INTERNAL_H
 #define _MEMMERGE_INTERNAL_H
 
-#include <linux/idr.h>
 #include <linux/kref.h>
 #include <linux/ksm.h>
 #include <linux/ktime.h>
@@ -259,7 +258,8 @@ static inline bool mmg_chained(const struct mmg_chunk *chunk, unsigned int slot)
 
 /**
  * struct mmg_table - a part of what finds chunks by their ids
- * @chunks: chunk, or NULL
+ * @chunks: chunk; or, where there is none, the next number without one, as
+ *	xa_mk_value()
  */
 struct mmg_table {
 	struct mmg_chunk *chunks[MMG_TABLE_CHUNKS];
@@ -272,7 +272,7 @@ struct mmg_table {
  * @buckets: their number
  * @bits: log2 of it, rounded up
  * @count: entries in the index
- * @ids: of chunks
+ * @free: a number for a chunk that comes, or MMG_MAX_CHUNKS for none
  * @tables: chunks by their ids; mm, which does not have the lock of the domain,
  *	goes through this under RCU
  * @nr_tables: how many there are
@@ -285,7 +285,7 @@ struct mmg_index {
 	unsigned long buckets;
 	unsigned int bits;
 	unsigned long count;
-	struct ida ids;
+	unsigned long free;
 	struct mmg_table * __rcu *tables;
 	unsigned long nr_tables;
 	unsigned long table_room;

@@ -416,10 +416,9 @@ static struct mmg_shared *mmg_run_shared(struct mmg_run *run,
  * them the run can have, at most @nr. Of pages that have been read the hash
  * tells the most that differ, which then need not be locked to find that.
  */
-static unsigned int mmg_run_plan(struct mmg_run *run,
-				 const struct mmg_batch *batch,
-				 unsigned int slot, unsigned int nr,
-				 bool patient)
+static noinline_for_stack unsigned int
+mmg_run_plan(struct mmg_run *run, const struct mmg_batch *batch,
+	     unsigned int slot, unsigned int nr, bool patient)
 {
 	struct mmg_chunk *here = run->here.chunk, *there = NULL;
 	const bool read = !run->here.held;

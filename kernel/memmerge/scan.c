@@ -817,8 +817,9 @@ static void mmg_decide(struct mmg_chunk_scan *scan, unsigned int slot)
 }
 
 /* The index is large: what pages need of it shall be there at their turn. */
-static void mmg_decide_fetch(struct mmg_chunk_scan *scan, unsigned int slot,
-			     unsigned int end)
+static noinline_for_stack void mmg_decide_fetch(struct mmg_chunk_scan *scan,
+						unsigned int slot,
+						unsigned int end)
 {
 	struct mmg_batch *batch = scan->batch;
 	u64 hashes[MMG_DECIDE];

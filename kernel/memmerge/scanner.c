@@ -76,6 +76,8 @@ static DECLARE_RWSEM(mmg_at_work);
 
 /* The round of the scanners; each open domain is completed once a round. */
 static unsigned long mmg_round = 1;
+/* The last round whose end one of them has seen to, or is seeing to. */
+static unsigned long mmg_round_ended;
 static u64 mmg_rounds_done;
 static struct mmg_pass mmg_round_pass;
 
@@ -287,7 +289,8 @@ static void mmg_scan_advice(bool round)
 
 /*
  * If all domains are completed, begin the next round. Scanners may come to
- * this at the same time, and one of them does it.
+ * this at the same time, and one of them does it; the others find nothing to
+ * scan until it has.
  */
 static void mmg_round_end(void)
 {
@@ -305,7 +308,8 @@ static void mmg_round_end(void)
 		}
 		mmg_domain_unlock(domain);
 	}
-	if (!any || !complete || cmpxchg(&mmg_round, round, round + 1) != round)
+	if (!any || !complete ||
+	    cmpxchg(&mmg_round_ended, round - 1, round) != round - 1)
 		return;
 
 	mmg_advisor_round();
@@ -318,6 +322,7 @@ static void mmg_round_end(void)
 	mmg_scan_advice(true);
 	/* Their references to a page would look like pins. */
 	lru_add_drain_all();
+	WRITE_ONCE(mmg_round, round + 1);
 	wake_up_all(&mmg_wait);
 }
 
