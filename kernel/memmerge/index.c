@@ -152,14 +152,6 @@ unsigned long mmg_index_metadata(const struct mmg_index *index)
 	       (index->room + index->table_room) * sizeof(void *);
 }
 
-/* Where the chunk of a number is. */
-static struct mmg_chunk **mmg_index_place(const struct mmg_index *index,
-					  unsigned long nr)
-{
-	return &rcu_dereference_raw(index->tables)[nr >> MMG_TABLE_BITS]->
-		chunks[nr & (MMG_TABLE_CHUNKS - 1)];
-}
-
 /* There is no chunk of a number any more, or not yet. */
 static void mmg_index_free_nr(struct mmg_index *index, unsigned long nr)
 {
@@ -288,6 +280,13 @@ u32 mmg_index_find(const struct mmg_index *index, u64 hash)
 	return equal ? *link : MMG_NIL;
 }
 
+/* Add the first entry of a chain to some, if it has one. Returns their number. */
+static unsigned int mmg_ids_add(u32 *ids, unsigned int nr, u32 id)
+{
+	ids[nr] = id;
+	return nr + (id != MMG_NIL);
+}
+
 /*
  * Go along some chains side by side, as an entry takes its time to come: each
  * waits for the one before it, but not for those of other chains. @ids are the
@@ -305,8 +304,7 @@ static void mmg_index_along(const struct mmg_index *index, u32 *ids,
 			unsigned int slot = mmg_id_slot(ids[i]);
 
 			prefetch(&chunk->entries[slot]);
-			ids[left] = chunk->next[slot];
-			left += ids[left] != MMG_NIL;
+			left = mmg_ids_add(ids, left, chunk->next[slot]);
 		}
 		nr = left;
 	}
@@ -324,10 +322,8 @@ void mmg_index_fetch(const struct mmg_index *index, const u64 *hashes,
 	u32 ids[MMG_INDEX_FETCH];
 	unsigned int i, left = 0;
 
-	for (i = 0; i < nr; i++) {
-		ids[left] = *mmg_bucket(index, hashes[i]);
-		left += ids[left] != MMG_NIL;
-	}
+	for (i = 0; i < nr; i++)
+		left = mmg_ids_add(ids, left, *mmg_bucket(index, hashes[i]));
 	mmg_index_along(index, ids, left);
 }
 
@@ -372,10 +368,9 @@ static void mmg_index_grow(struct mmg_index *index)
 	BUILD_BUG_ON(MMG_SEGMENT_BUCKETS % MMG_INDEX_STEPS);
 	if (!mmg_index_extend(index))
 		return;		/* longer chains do no harm */
-	for (i = 0; i < MMG_INDEX_STEPS; i++) {
-		ids[left] = *mmg_split_head(index, index->buckets + i);
-		left += ids[left] != MMG_NIL;
-	}
+	for (i = 0; i < MMG_INDEX_STEPS; i++)
+		left = mmg_ids_add(ids, left,
+				   *mmg_split_head(index, index->buckets + i));
 	mmg_index_along(index, ids, left);
 	for (i = 0; i < MMG_INDEX_STEPS; i++)
 		mmg_index_split(index);
@@ -413,10 +408,10 @@ static void mmg_index_shrink(struct mmg_index *index)
 	if (index->buckets == MMG_SEGMENT_BUCKETS)
 		return;
 	for (i = 1; i <= MMG_INDEX_STEPS; i++) {
-		ids[left] = *mmg_head(index, index->buckets - i);
-		left += ids[left] != MMG_NIL;
-		ids[left] = *mmg_split_head(index, index->buckets - i);
-		left += ids[left] != MMG_NIL;
+		unsigned long bucket = index->buckets - i;
+
+		left = mmg_ids_add(ids, left, *mmg_head(index, bucket));
+		left = mmg_ids_add(ids, left, *mmg_split_head(index, bucket));
 	}
 	mmg_index_along(index, ids, left);
 	for (i = 0; i < MMG_INDEX_STEPS; i++)

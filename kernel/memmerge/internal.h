@@ -292,6 +292,14 @@ struct mmg_index {
 	unsigned long nr_chunks;
 };
 
+/* Where the chunk of a number is; see mmg_index_chunk(). */
+static inline struct mmg_chunk **mmg_index_place(const struct mmg_index *index,
+						 u32 nr)
+{
+	return &rcu_dereference_raw(index->tables)[nr >> MMG_TABLE_BITS]->
+		chunks[nr & (MMG_TABLE_CHUNKS - 1)];
+}
+
 /**
  * mmg_index_chunk - find the chunk of an entry
  * @index: of the domain
@@ -305,10 +313,7 @@ struct mmg_index {
 static inline struct mmg_chunk *mmg_index_chunk(const struct mmg_index *index,
 						u32 id)
 {
-	const u32 nr = id >> MMG_CHUNK_SHIFT;
-
-	return rcu_dereference_raw(index->tables)[nr >> MMG_TABLE_BITS]->
-		chunks[nr & (MMG_TABLE_CHUNKS - 1)];
+	return *mmg_index_place(index, id >> MMG_CHUNK_SHIFT);
 }
 
 /**
