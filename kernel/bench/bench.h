@@ -114,6 +114,8 @@ unsigned long process_writes(struct process *process, unsigned long stride,
 			     uint32_t *ticks);
 void processes_start(const struct subject *subject, unsigned long pages);
 void processes_stop(void);
+long long processes_order_some(enum order order, unsigned long argument,
+			       unsigned int some);
 long long processes_order(enum order order, unsigned long argument);
 
 /**

@@ -404,6 +404,26 @@ static void measure_limits(const struct engine *engine)
 	engine->end();
 }
 
+/*
+ * What a second processor is worth to those who share nothing: the same memory,
+ * read and hashed by one process at a time, and by two.
+ */
+static void measure_readers(unsigned int first)
+{
+	unsigned int i;
+
+	for (i = 0; i < 2; i++) {
+		unsigned int readers = 1 + (first + i) % 2;
+		long long wall = clock_wall();
+
+		processes_order_some(ORDER_FLOOR, 0, readers);
+		line_begin("readers");
+		line_int("readers", readers);
+		line_int("wall_ns", clock_wall() - wall);
+		line_end();
+	}
+}
+
 /* How long does a first pass take with one scanner, and with two? */
 static void measure_scanners(const struct engine *engine, unsigned int first)
 {
@@ -473,6 +493,8 @@ void measure_subject(const struct subject *subject, unsigned long pages,
 	checksum = processes_order(ORDER_CHECKSUM, 0);
 	for (place_pair = 1; place_pair <= pairs; place_pair++) {
 		measure_watching();
+		if (subject->scanners)
+			measure_readers(place_pair);
 		if (subject->limits || subject->scanners) {
 			place_engine = engines[MEMMERGE].name;
 			line_begin("run");

@@ -277,14 +277,27 @@ void processes_stop(void)
 	processes = NULL;
 }
 
+/* All of them do the same, some at a time; sum of what they reply. */
+long long processes_order_some(enum order order, unsigned long argument,
+			       unsigned int some)
+{
+	unsigned long long sum = 0;
+	unsigned int first, i, end;
+
+	for (first = 0; first < processes_nr; first = end) {
+		end = first + some;
+		if (end > processes_nr)
+			end = processes_nr;
+		for (i = first; i < end; i++)
+			process_request(&processes[i], order, argument);
+		for (i = first; i < end; i++)
+			sum += (unsigned long long)process_reply(&processes[i]);
+	}
+	return sum;
+}
+
 /* All of them do the same, one after the other; sum of what they reply. */
 long long processes_order(enum order order, unsigned long argument)
 {
-	unsigned long long sum = 0;
-	unsigned int i;
-
-	for (i = 0; i < processes_nr; i++)
-		sum += (unsigned long long)process_order(&processes[i], order,
-							 argument);
-	return sum;
+	return processes_order_some(order, argument, 1);
 }

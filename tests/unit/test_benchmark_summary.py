@@ -301,6 +301,14 @@ def test_scanners() -> None:
     assert median(only([watching(), two]), "memmerge", "speedup") is None
 
 
+def test_readers() -> None:
+    """What the machine itself makes of a second processor stands beside it."""
+    two = line("readers", readers=2, wall_ns=600)
+    one = line("readers", readers=1, wall_ns=900)
+    assert median(only([watching(), one, two]), summary.NOBODY, "readers") == pytest.approx(1.5)
+    assert median(only([watching(), two]), summary.NOBODY, "readers") is None
+
+
 def test_walks() -> None:
     """How many mappings a walk visits, and how long it takes."""
     result = only([watching(), line("walks", "memmerge", frames=40, mappings=256, longest=30_000)])

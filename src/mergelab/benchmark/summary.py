@@ -74,6 +74,7 @@ METRICS: Mapping[str, Metric] = {
     "mappings": Metric(title="mappings of one page, at most", unit="mappings", better=""),
     "walk": Metric(title="longest walk over the mappings of a page", unit="ns"),
     "speedup": Metric(title="first pass with two scanners, against one", unit="times", better="higher"),
+    "readers": Metric(title="reading and hashing by two processes, against one", unit="times", better=""),
     "hold_domain": Metric(title="longest hold of the domain's lock", unit="ns", better=""),
     "hold_table": Metric(title="longest hold of a page table's lock, to look at it", unit="ns", better=""),
     "account": Metric(title="CPU per page and pass by the kernel's own account", unit="ns", better=""),
@@ -192,6 +193,7 @@ def _pair(pages: int, lines: Sequence[Line]) -> dict[str, dict[str, float]]:
         found[NOBODY]["hash"] = line.data["ps_per_page"] / 1000
     for line in by_kind.get(("", "writes"), []):
         found[NOBODY] |= _writes(line)
+    found[NOBODY] |= _faster(by_kind.get(("", "readers"), []), "readers", "readers")
     final = max((max(line.data["saved"]) for line in lines if line.kind == "growth"), default=0)
     for engine in ENGINES:
         figures: dict[str, float] = {}
@@ -206,7 +208,7 @@ def _pair(pages: int, lines: Sequence[Line]) -> dict[str, dict[str, float]]:
             for line in by_kind.get((engine, kind), []):
                 figures |= read(line)
         figures |= _limits(by_kind.get((engine, "limit"), []), cost)
-        figures |= _scanners(by_kind.get((engine, "scanners"), []))
+        figures |= _faster(by_kind.get((engine, "scanners"), []), "scanners", "speedup")
         if figures:
             found[engine] = figures
     return found
@@ -330,9 +332,10 @@ def _limits(lines: Sequence[Line], cost: _Watching) -> dict[str, float]:
     return {"limit_off": max(off)} if off else {}
 
 
-def _scanners(lines: Sequence[Line]) -> dict[str, float]:
-    wall = {line.data["scanners"]: line.data["wall_ns"] for line in lines}
-    return {"speedup": wall[1] / wall[2]} if wall.get(1) and wall.get(2) else {}
+def _faster(lines: Sequence[Line], key: str, figure: str) -> dict[str, float]:
+    """How much faster two of something are than one."""
+    wall = {line.data[key]: line.data["wall_ns"] for line in lines}
+    return {figure: wall[1] / wall[2]} if wall.get(1) and wall.get(2) else {}
 
 
 def _join(line: Line) -> dict[str, float]:
