@@ -3,7 +3,7 @@
  * memmerge - domains: what may be merged with what
  *
  * A domain lives as long as its file is open. When the file is closed while
- * there are shared pages, the domain stays on, closed: without an index, not
+ * there are shared pages, the domain stays on, closed: nothing waits, it is not
  * scanned, only there to know its shared pages, their reverse map and the
  * ranges in which they are, until the last of them is gone. It then also holds
  * a reference to the module.
@@ -100,17 +100,17 @@ void mmg_domain_count(struct mmg_domain *domain, const struct mmg_pass *pass,
 struct mmg_domain *mmg_domain_new(bool advised)
 {
 	struct mmg_domain *domain;
-	int err = -ENOMEM;
+	int err;
 
 	domain = kzalloc(sizeof(*domain), GFP_KERNEL_ACCOUNT);
 	if (!domain)
 		return ERR_PTR(-ENOMEM);
-	err = mmg_shared_init(domain);
-	if (err)
-		goto err_domain;
 	err = mmg_index_init(&domain->index);
-	if (err)
-		goto err_index;
+	if (err) {
+		mmg_index_destroy(&domain->index);
+		kfree(domain);
+		return ERR_PTR(err);
+	}
 
 	kref_init(&domain->ref);
 	init_rwsem(&domain->busy);
@@ -127,13 +127,6 @@ struct mmg_domain *mmg_domain_new(bool advised)
 	list_add_tail(&domain->node, &mmg_domains);
 	mutex_unlock(&mmg_domains_lock);
 	return domain;
-
-err_index:
-	mmg_index_destroy(&domain->index);
-	mmg_shared_destroy(domain);
-err_domain:
-	kfree(domain);
-	return ERR_PTR(err);
 }
 
 static void mmg_domain_release(struct kref *ref)
@@ -145,7 +138,6 @@ static void mmg_domain_release(struct kref *ref)
 
 	mmg_guard_counted(domain, 0);
 	mmg_index_destroy(&domain->index);
-	mmg_shared_destroy(domain);
 	kfree(domain);
 }
 
@@ -366,7 +358,7 @@ bool mmg_domain_tidy(struct mmg_domain *domain)
 	if (domain->closed || mmg_domain_prunes(domain))
 		mmg_shared_tidy(domain);
 	mmg_guard_tidy(domain);
-	if (!domain->closed || domain->nr_shared || domain->ended)
+	if (!domain->closed || domain->index.shared.count || domain->ended)
 		return false;
 
 	list_for_each_entry_safe(region, next, &domain->regions, list)
@@ -455,7 +447,7 @@ unsigned long mmg_domain_metadata(struct mmg_domain *domain)
 {
 	unsigned long bytes = sizeof(*domain) +
 			      mmg_index_metadata(&domain->index) +
-			      domain->nr_shared * sizeof(struct mmg_shared) +
+			      domain->index.shared.count * sizeof(struct mmg_shared) +
 			      domain->nr_detached * MMG_CHUNK_BYTES;
 	struct mmg_region *region;
 

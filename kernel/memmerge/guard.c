@@ -147,7 +147,7 @@ bool mmg_guard_begin(struct mmg_domain *domain, unsigned int pages)
 
 	guard->host_limit = mmg_guard_host_limit();
 	if (mmg_guard_room(domain) < pages &&
-	    (guard->recount || guard->scanned >= domain->nr_shared))
+	    (guard->recount || guard->scanned >= mmg_numbers_end(&domain->index.shared)))
 		mmg_shared_count(domain, &shared, &sharing);
 	guard->scanned += pages;
 	return mmg_guard_room(domain);
@@ -203,7 +203,7 @@ void mmg_guard_tidy(struct mmg_domain *domain)
 
 	if (mmg_guard_host_limit() == U64_MAX)
 		return;
-	if (++domain->guard.age <= domain->nr_shared / MMG_SHARED_TIDY)
+	if (++domain->guard.age <= mmg_numbers_end(&domain->index.shared) / MMG_SHARED_TIDY)
 		return;
 	domain->guard.age = 0;
 	mmg_shared_count(domain, &shared, &sharing);

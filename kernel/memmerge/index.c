@@ -1,19 +1,24 @@
 // SPDX-License-Identifier: GPL-2.0-only
 /*
- * memmerge - the index: from the hash of a content to an entry
+ * memmerge - the index: from the hash of a content to who has it
  *
  * Buckets with chains that are linked by 32-bit ids rather than pointers, as
  * memory is what an entry costs. The number of buckets follows the number of
- * entries, a few buckets at a time (linear hashing): an insertion splits the
- * next ones in turn, a removal joins the last ones with those from which they
- * were split. So nobody waits for a table to be copied, and an entry costs one
- * byte of buckets whatever their number is. Buckets are joined late, as most
- * entries that leave have found their equal, and more leave soon: then the
- * chains are so short that it costs little. Until then each entry that is left
- * has up to eight bytes of buckets. A chain is in the order of the hashes:
- * whoever looks for one that is not there has to look at half of it. The index
- * holds at most one entry for a hash, see mmg_scan_range(), so a chain does not
- * grow with equal content.
+ * what is on the chains, a few buckets at a time (linear hashing): an insertion
+ * splits the next ones in turn, a removal joins the last ones with those from
+ * which they were split. So nobody waits for a table to be copied, and an entry
+ * costs one byte of buckets whatever their number is. Buckets are joined late,
+ * as where entries leave more leave soon: then the chains are so short that it
+ * costs little. Until then each that is left has up to eight bytes of buckets. A
+ * chain is in the order of the hashes: whoever looks for one that is not there
+ * has to look at half of it.
+ *
+ * What is on a chain is an entry, of a page that waits for an equal, or a shared
+ * page. The index holds at most one entry for a hash, see mmg_scan_range(), and
+ * of the shared pages that have one only the newest, in front of the entry: the
+ * others are behind it on a list of their own. So a chain does not grow with
+ * equal content. A page that becomes a shared page takes the place that its
+ * entry has, which costs next to nothing.
  */
 #include <linux/prefetch.h>
 #include <linux/slab.h>
@@ -51,21 +56,6 @@ static u32 *mmg_bucket(const struct mmg_index *index, u64 hash)
 	return mmg_head(index, mmg_bucket_nr(index, hash));
 }
 
-/* A larger array of pointers, with those of the old one. */
-static void *mmg_array_grow(const void *old, unsigned long *room)
-{
-	const unsigned long nr = max(*room * 2, 8UL);
-	void **larger = kvcalloc(nr, sizeof(*larger),
-				 GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-
-	if (!larger)
-		return NULL;
-	if (*room)
-		memcpy(larger, old, *room * sizeof(*larger));
-	*room = nr;
-	return larger;
-}
-
 /* Make room behind the last bucket: for a segment, if there is none. */
 static bool mmg_index_extend(struct mmg_index *index)
 {
@@ -98,7 +88,8 @@ static bool mmg_index_extend(struct mmg_index *index)
 int mmg_index_init(struct mmg_index *index)
 {
 	memset(index, 0, sizeof(*index));
-	index->free = MMG_MAX_CHUNKS;
+	mmg_numbers_init(&index->chunks, MMG_MAX_CHUNKS);
+	mmg_numbers_init(&index->shared, MMG_MAX_SHARED);
 	if (!mmg_index_extend(index))
 		return -ENOMEM;
 	index->bits = MMG_SEGMENT_BITS;
@@ -106,31 +97,17 @@ int mmg_index_init(struct mmg_index *index)
 	return 0;
 }
 
-/* Without chunks nobody looks for one. */
-static void mmg_index_free_tables(struct mmg_index *index)
-{
-	struct mmg_table **tables = rcu_dereference_raw(index->tables);
-	unsigned long i;
-
-	for (i = 0; i < index->nr_tables; i++)
-		kfree(tables[i]);
-	kvfree(tables);
-	RCU_INIT_POINTER(index->tables, NULL);
-	index->nr_tables = 0;
-	index->table_room = 0;
-	index->free = MMG_MAX_CHUNKS;
-}
-
 /**
  * mmg_index_destroy - free an index
- * @index: without chunks, or one whose mmg_index_init() failed
+ * @index: without chunks and shared pages, or one whose mmg_index_init() failed
  */
 void mmg_index_destroy(struct mmg_index *index)
 {
 	unsigned long i;
 
-	WARN_ON_ONCE(index->nr_chunks || index->count);
-	mmg_index_free_tables(index);
+	WARN_ON_ONCE(index->count);
+	mmg_numbers_destroy(&index->chunks);
+	mmg_numbers_destroy(&index->shared);
 	for (i = 0; i < index->buckets >> MMG_SEGMENT_BITS; i++)
 		kfree(index->segments[i]);
 	if (index->buckets & (MMG_SEGMENT_BUCKETS - 1))
@@ -140,51 +117,17 @@ void mmg_index_destroy(struct mmg_index *index)
 }
 
 /**
- * mmg_index_metadata - memory that buckets and tables of chunks take
+ * mmg_index_metadata - memory that buckets and numbers take
  * @index: to look at
  *
- * Return: bytes, without chunks.
+ * Return: bytes, without chunks and descriptions of shared pages.
  */
 unsigned long mmg_index_metadata(const struct mmg_index *index)
 {
 	return DIV_ROUND_UP(index->buckets, MMG_SEGMENT_BUCKETS) * PAGE_SIZE +
-	       index->nr_tables * sizeof(struct mmg_table) +
-	       (index->room + index->table_room) * sizeof(void *);
-}
-
-/* There is no chunk of a number any more, or not yet. */
-static void mmg_index_free_nr(struct mmg_index *index, unsigned long nr)
-{
-	*mmg_index_place(index, nr) = xa_mk_value(index->free);
-	index->free = nr;
-}
-
-/* One more table of chunks. */
-static int mmg_index_add_table(struct mmg_index *index)
-{
-	struct mmg_table **tables = rcu_dereference_raw(index->tables);
-	unsigned long nr = index->nr_tables << MMG_TABLE_BITS;
-	struct mmg_table **larger, *table;
-	unsigned int i;
-
-	if (nr == MMG_MAX_CHUNKS)
-		return -ENOSPC;
-	if (index->nr_tables == index->table_room) {
-		larger = mmg_array_grow(tables, &index->table_room);
-		if (!larger)
-			return -ENOMEM;
-		rcu_assign_pointer(index->tables, larger);
-		if (tables)
-			kvfree_rcu_mightsleep(tables);
-		tables = larger;
-	}
-	table = kzalloc(sizeof(*table), GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
-	if (!table)
-		return -ENOMEM;
-	tables[index->nr_tables++] = table;
-	for (i = MMG_TABLE_CHUNKS; i--;)
-		mmg_index_free_nr(index, nr + i);
-	return 0;
+	       index->room * sizeof(void *) +
+	       mmg_numbers_metadata(&index->chunks) +
+	       mmg_numbers_metadata(&index->shared);
 }
 
 /**
@@ -196,20 +139,11 @@ static int mmg_index_add_table(struct mmg_index *index)
  */
 int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk)
 {
-	struct mmg_chunk **place;
+	int err = mmg_numbers_reserve(&index->chunks, 1);
 
-	if (index->free == MMG_MAX_CHUNKS) {
-		int err = mmg_index_add_table(index);
-
-		if (err)
-			return err;
-	}
-	chunk->id = index->free;
-	place = mmg_index_place(index, chunk->id);
-	index->free = xa_to_value(*place);
-	*place = chunk;
-	index->nr_chunks++;
-	return 0;
+	if (!err)
+		mmg_numbers_add(&index->chunks, chunk, &chunk->id);
+	return err;
 }
 
 /**
@@ -225,24 +159,38 @@ void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk)
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
 		if (chunk->marks[i].state == MMG_INDEXED)
 			mmg_index_remove(index, id + i);
-	mmg_index_free_nr(index, chunk->id);
-	if (!--index->nr_chunks)
-		mmg_index_free_tables(index);
+	mmg_numbers_remove(&index->chunks, chunk->id);
 }
 
-static u64 mmg_index_hash(const struct mmg_index *index, u32 id)
+static struct mmg_shared *mmg_index_shared(const struct mmg_index *index,
+					   u32 id)
 {
-	return mmg_index_chunk(index, id)->entries[mmg_id_slot(id)].hash;
-}
-
-/* Where an entry says which one is behind it. */
-static u32 *mmg_index_next(const struct mmg_index *index, u32 id)
-{
-	return &mmg_index_chunk(index, id)->next[mmg_id_slot(id)];
+	return *mmg_numbers_place(&index->shared, id & ~MMG_ID_SHARED);
 }
 
 /*
- * Go along a chain, from the place that names its first entry, to the first one
+ * What is of an id, be it an entry's or a shared page's: its hash, and where it
+ * says which id is behind it.
+ */
+static u32 *mmg_index_node(const struct mmg_index *index, u32 id, u64 *hash)
+{
+	struct mmg_chunk *chunk;
+	unsigned int slot;
+
+	if (id & MMG_ID_SHARED) {
+		struct mmg_shared *shared = mmg_index_shared(index, id);
+
+		*hash = shared->hash;
+		return &shared->next;
+	}
+	chunk = mmg_index_chunk(index, id);
+	slot = mmg_id_slot(id);
+	*hash = chunk->entries[slot].hash;
+	return &chunk->next[slot];
+}
+
+/*
+ * Go along a chain, from the place that names what is first, to the first one
  * that is not less than a hash. Returns the place that names that; sets @equal
  * to whether it has the hash itself.
  */
@@ -251,62 +199,93 @@ static u32 *mmg_index_seek(const struct mmg_index *index, u32 *link, u64 hash,
 {
 	*equal = false;
 	while (*link != MMG_NIL) {
-		const struct mmg_chunk *chunk = mmg_index_chunk(index, *link);
-		unsigned int slot = mmg_id_slot(*link);
-		u64 found = chunk->entries[slot].hash;
+		u64 found;
+		u32 *next = mmg_index_node(index, *link, &found);
 
 		if (found >= hash) {
 			*equal = found == hash;
 			break;
 		}
-		link = (u32 *)&chunk->next[slot];
+		link = next;
 	}
 	return link;
 }
 
+/* The newest of the shared pages with a hash, which is all that @link names. */
+static struct mmg_shared *mmg_index_newest(const struct mmg_index *index,
+					   const u32 *link, bool equal)
+{
+	return equal && *link & MMG_ID_SHARED ? mmg_index_shared(index, *link) :
+						NULL;
+}
+
 /**
- * mmg_index_find - find a page by the hash of its content
+ * mmg_index_find - find who has a content by its hash
  * @index: of the domain
  * @hash: to look for
+ * @shared: out, the newest shared page that has it, or NULL; or NULL
  *
- * Return: the id of an indexed entry, or MMG_NIL.
+ * Return: the id of an indexed entry that has it, or MMG_NIL.
  */
-u32 mmg_index_find(const struct mmg_index *index, u64 hash)
+u32 mmg_index_find(const struct mmg_index *index, u64 hash,
+		   struct mmg_shared **shared)
 {
 	bool equal;
 	const u32 *link = mmg_index_seek(index, mmg_bucket(index, hash), hash,
 					 &equal);
+	struct mmg_shared *newest = mmg_index_newest(index, link, equal);
 
-	return equal ? *link : MMG_NIL;
+	if (shared)
+		*shared = newest;
+	if (newest && newest->next != MMG_NIL) {
+		u64 found;
+
+		link = &newest->next;
+		mmg_index_node(index, *link, &found);
+		return found == hash ? *link : MMG_NIL;
+	}
+	return equal && !newest ? *link : MMG_NIL;
 }
 
-/* Add the first entry of a chain to some, if it has one. Returns their number. */
-static unsigned int mmg_ids_add(u32 *ids, unsigned int nr, u32 id)
+/**
+ * struct mmg_walks - chains to go along
+ * @ids: what is next on each
+ * @hashes: at which to stop
+ * @nr: how many
+ */
+struct mmg_walks {
+	u32 ids[MMG_INDEX_FETCH];
+	u64 hashes[MMG_INDEX_FETCH];
+	unsigned int nr;
+};
+
+/* One more chain, if there is anything on it. */
+static void mmg_walks_add(struct mmg_walks *walks, u32 id, u64 hash)
 {
-	ids[nr] = id;
-	return nr + (id != MMG_NIL);
+	walks->ids[walks->nr] = id;
+	walks->hashes[walks->nr] = hash;
+	walks->nr += id != MMG_NIL;
 }
 
 /*
- * Go along some chains side by side, as an entry takes its time to come: each
- * waits for the one before it, but not for those of other chains. @ids are the
- * first ones, and are used up.
+ * Go along some chains side by side, as what is on them takes its time to come:
+ * each waits for the one before it, but not for those of other chains.
  */
-static void mmg_index_along(const struct mmg_index *index, u32 *ids,
-			    unsigned int nr)
+static void mmg_index_along(const struct mmg_index *index,
+			    struct mmg_walks *walks)
 {
-	while (nr) {
-		unsigned int i, left = 0;
+	while (walks->nr) {
+		unsigned int i, nr = walks->nr;
 
+		walks->nr = 0;
 		for (i = 0; i < nr; i++) {
-			const struct mmg_chunk *chunk =
-				mmg_index_chunk(index, ids[i]);
-			unsigned int slot = mmg_id_slot(ids[i]);
+			u64 found, hash = walks->hashes[i];
+			u32 *next = mmg_index_node(index, walks->ids[i],
+						   &found);
 
-			prefetch(&chunk->entries[slot]);
-			left = mmg_ids_add(ids, left, chunk->next[slot]);
+			if (found < hash)
+				mmg_walks_add(walks, *next, hash);
 		}
-		nr = left;
 	}
 }
 
@@ -319,12 +298,13 @@ static void mmg_index_along(const struct mmg_index *index, u32 *ids,
 void mmg_index_fetch(const struct mmg_index *index, const u64 *hashes,
 		     unsigned int nr)
 {
-	u32 ids[MMG_INDEX_FETCH];
-	unsigned int i, left = 0;
+	struct mmg_walks walks;
+	unsigned int i;
 
+	walks.nr = 0;
 	for (i = 0; i < nr; i++)
-		left = mmg_ids_add(ids, left, *mmg_bucket(index, hashes[i]));
-	mmg_index_along(index, ids, left);
+		mmg_walks_add(&walks, *mmg_bucket(index, hashes[i]), hashes[i]);
+	mmg_index_along(index, &walks);
 }
 
 /* Where a bucket comes from, and what it goes back to. */
@@ -347,14 +327,13 @@ static void mmg_index_split(struct mmg_index *index)
 	to = mmg_head(index, last);
 	id = *from;
 	while (id != MMG_NIL) {
-		struct mmg_chunk *chunk = mmg_index_chunk(index, id);
-		unsigned int slot = mmg_id_slot(id);
-		u64 hash = chunk->entries[slot].hash;
+		u64 hash;
+		u32 *next = mmg_index_node(index, id, &hash);
 		u32 **tail = mmg_bucket_nr(index, hash) == last ? &to : &from;
 
 		**tail = id;
-		*tail = &chunk->next[slot];
-		id = **tail;
+		*tail = next;
+		id = *next;
 	}
 	*from = MMG_NIL;
 	*to = MMG_NIL;
@@ -362,16 +341,18 @@ static void mmg_index_split(struct mmg_index *index)
 
 static void mmg_index_grow(struct mmg_index *index)
 {
-	unsigned int i, left = 0;
-	u32 ids[MMG_INDEX_STEPS];
+	struct mmg_walks walks;
+	unsigned int i;
 
 	BUILD_BUG_ON(MMG_SEGMENT_BUCKETS % MMG_INDEX_STEPS);
 	if (!mmg_index_extend(index))
 		return;		/* longer chains do no harm */
+	walks.nr = 0;
 	for (i = 0; i < MMG_INDEX_STEPS; i++)
-		left = mmg_ids_add(ids, left,
-				   *mmg_split_head(index, index->buckets + i));
-	mmg_index_along(index, ids, left);
+		mmg_walks_add(&walks,
+			      *mmg_split_head(index, index->buckets + i),
+			      U64_MAX);
+	mmg_index_along(index, &walks);
 	for (i = 0; i < MMG_INDEX_STEPS; i++)
 		mmg_index_split(index);
 }
@@ -384,14 +365,15 @@ static void mmg_index_join(struct mmg_index *index)
 	u32 id = *mmg_head(index, last);
 
 	while (id != MMG_NIL) {
-		u32 *next = mmg_index_next(index, id);
+		u64 hash;
+		u32 *next = mmg_index_node(index, id, &hash);
 		u32 rest = *next;
 		bool equal;
 
-		link = mmg_index_seek(index, link, mmg_index_hash(index, id),
-				      &equal);
+		link = mmg_index_seek(index, link, hash, &equal);
 		*next = *link;
 		*link = id;
+		link = next;	/* what has the same hash keeps its order */
 		id = rest;
 	}
 	if (last == 1UL << (index->bits - 1))
@@ -402,18 +384,20 @@ static void mmg_index_join(struct mmg_index *index)
 
 static void mmg_index_shrink(struct mmg_index *index)
 {
-	unsigned int i, left = 0;
-	u32 ids[2 * MMG_INDEX_STEPS];
+	struct mmg_walks walks;
+	unsigned int i;
 
+	static_assert(2 * MMG_INDEX_STEPS <= MMG_INDEX_FETCH);
 	if (index->buckets == MMG_SEGMENT_BUCKETS)
 		return;
+	walks.nr = 0;
 	for (i = 1; i <= MMG_INDEX_STEPS; i++) {
 		unsigned long bucket = index->buckets - i;
 
-		left = mmg_ids_add(ids, left, *mmg_head(index, bucket));
-		left = mmg_ids_add(ids, left, *mmg_split_head(index, bucket));
+		mmg_walks_add(&walks, *mmg_head(index, bucket), U64_MAX);
+		mmg_walks_add(&walks, *mmg_split_head(index, bucket), U64_MAX);
 	}
-	mmg_index_along(index, ids, left);
+	mmg_index_along(index, &walks);
 	for (i = 0; i < MMG_INDEX_STEPS; i++)
 		mmg_index_join(index);
 }
@@ -425,16 +409,32 @@ static void mmg_index_shrink(struct mmg_index *index)
  */
 void mmg_index_insert(struct mmg_index *index, u32 id)
 {
-	u64 hash = mmg_index_hash(index, id);
+	struct mmg_shared *newest;
+	u64 hash;
+	u32 *next = mmg_index_node(index, id, &hash);
 	bool equal;
 	u32 *link;
 
 	if (index->count >= index->buckets * MMG_INDEX_LOAD)
 		mmg_index_grow(index);
 	link = mmg_index_seek(index, mmg_bucket(index, hash), hash, &equal);
-	*mmg_index_next(index, id) = *link;
+	newest = mmg_index_newest(index, link, equal);
+	if (newest)
+		link = &newest->next;
+	*next = *link;
 	*link = id;
 	index->count++;
+}
+
+/* Take what @link names off a chain. */
+static void mmg_index_take(struct mmg_index *index, u32 *link, u32 *next)
+{
+	*link = *next;
+	*next = MMG_NIL;
+	index->count--;
+
+	if (index->count * MMG_INDEX_SPARE < index->buckets)
+		mmg_index_shrink(index);
 }
 
 /**
@@ -444,20 +444,115 @@ void mmg_index_insert(struct mmg_index *index, u32 id)
  */
 void mmg_index_remove(struct mmg_index *index, u32 id)
 {
-	u32 *link = mmg_bucket(index, mmg_index_hash(index, id));
-	u32 *next = mmg_index_next(index, id);
+	u64 hash, found;
+	u32 *next = mmg_index_node(index, id, &hash);
+	u32 *link = mmg_bucket(index, hash);
 
 	while (*link != id) {
 		if (WARN_ON_ONCE(*link == MMG_NIL))
 			return;
-		link = mmg_index_next(index, *link);
+		link = mmg_index_node(index, *link, &found);
 	}
-	*link = *next;
-	*next = MMG_NIL;
-	index->count--;
+	mmg_index_take(index, link, next);
+}
 
-	if (index->count * MMG_INDEX_SPARE < index->buckets)
-		mmg_index_shrink(index);
+/**
+ * mmg_index_insert_shared - let a shared page be found by its hash
+ * @index: of the domain
+ * @shared: that is not in the index, with its number and its hash set
+ *
+ * Needs no memory.
+ */
+void mmg_index_insert_shared(struct mmg_index *index, struct mmg_shared *shared)
+{
+	bool equal;
+	u32 *link = mmg_index_seek(index, mmg_bucket(index, shared->hash),
+				   shared->hash, &equal);
+	struct mmg_shared *newest = mmg_index_newest(index, link, equal);
+
+	shared->older = MMG_NIL;
+	shared->newer = MMG_NIL;
+	if (newest) {
+		shared->next = newest->next;
+		shared->older = newest->id;
+		newest->next = MMG_NIL;
+		newest->newer = shared->id;
+	} else {
+		shared->next = *link;
+		index->count++;
+	}
+	*link = shared->id | MMG_ID_SHARED;
+}
+
+/**
+ * mmg_index_replace - let a shared page take the place of an entry
+ * @index: of the domain
+ * @id: of an entry that is in the index
+ * @shared: as for mmg_index_insert_shared(), with the hash of the entry
+ *
+ * Needs no memory.
+ *
+ * Return: false if another shared page has the hash, with all as it was.
+ */
+bool mmg_index_replace(struct mmg_index *index, u32 id,
+		       struct mmg_shared *shared)
+{
+	u64 hash;
+	u32 *next = mmg_index_node(index, id, &hash);
+	bool equal;
+	u32 *link = mmg_index_seek(index, mmg_bucket(index, hash), hash, &equal);
+
+	if (*link != id)
+		return false;
+	shared->older = MMG_NIL;
+	shared->newer = MMG_NIL;
+	shared->next = *next;
+	*next = MMG_NIL;
+	*link = shared->id | MMG_ID_SHARED;
+	return true;
+}
+
+/**
+ * mmg_index_remove_shared - take a shared page out of the index
+ * @index: of the domain
+ * @shared: that is in the index, its hash as when it was inserted
+ */
+void mmg_index_remove_shared(struct mmg_index *index, struct mmg_shared *shared)
+{
+	struct mmg_shared *older = mmg_index_older(index, shared);
+	bool equal;
+	u32 *link;
+
+	if (older)
+		older->newer = shared->newer;
+	if (shared->newer != MMG_NIL) {
+		mmg_index_shared(index, shared->newer)->older = shared->older;
+		return;
+	}
+	link = mmg_index_seek(index, mmg_bucket(index, shared->hash),
+			      shared->hash, &equal);
+	if (WARN_ON_ONCE(mmg_index_newest(index, link, equal) != shared))
+		return;
+	if (older) {
+		older->next = shared->next;
+		*link = shared->older | MMG_ID_SHARED;
+	} else {
+		mmg_index_take(index, link, &shared->next);
+	}
+}
+
+/**
+ * mmg_index_older - find a further shared page with the same hash
+ * @index: of the domain
+ * @shared: that is in the index
+ *
+ * Return: the newest of those that are older than it, or NULL.
+ */
+struct mmg_shared *mmg_index_older(const struct mmg_index *index,
+				   const struct mmg_shared *shared)
+{
+	return shared->older == MMG_NIL ? NULL :
+					  mmg_index_shared(index, shared->older);
 }
 
 #ifdef CONFIG_MEMMERGE_KUNIT_TEST

@@ -46,7 +46,7 @@ static void mmg_index_test_exit(struct kunit *test)
 	for (i = 0; i < MMG_TEST_CHUNKS; i++)
 		mmg_index_remove_chunk(&t->index, &t->chunks[i]);
 	KUNIT_EXPECT_EQ(test, 0, t->index.count);
-	KUNIT_EXPECT_EQ(test, 0, t->index.nr_chunks);
+	KUNIT_EXPECT_EQ(test, 0, t->index.chunks.count);
 	mmg_index_destroy(&t->index);
 }
 
@@ -54,6 +54,11 @@ static u32 mmg_test_id(struct mmg_index_test *t, unsigned int page)
 {
 	return (t->chunks[page >> MMG_CHUNK_SHIFT].id << MMG_CHUNK_SHIFT) +
 	       (page & (MMG_CHUNK_PAGES - 1));
+}
+
+static u32 mmg_test_find(struct mmg_index_test *t, u64 hash)
+{
+	return mmg_index_find(&t->index, hash, NULL);
 }
 
 static void mmg_test_insert(struct mmg_index_test *t, u32 id, u64 hash)
@@ -81,10 +86,9 @@ static void mmg_test_empty(struct kunit *test)
 {
 	struct mmg_index_test *t = test->priv;
 
-	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_test_find(t, 0));
 	KUNIT_EXPECT_EQ(test, MMG_NIL,
-			mmg_index_find(&t->index,
-				       (1ULL << MMG_HASH_BITS) - 1));
+			mmg_test_find(t, (1ULL << MMG_HASH_BITS) - 1));
 }
 
 static void mmg_test_chunk_of_id(struct kunit *test)
@@ -114,16 +118,16 @@ static void mmg_test_same_bucket(struct kunit *test)
 	mmg_test_insert(t, mmg_test_id(t, 0), hashes[0]);
 	for (i = 0; i < ARRAY_SIZE(hashes); i++)
 		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
-				mmg_index_find(&t->index, hashes[i]));
+				mmg_test_find(t, hashes[i]));
 	/* From the middle, the tail, the head of the chain. */
 	mmg_test_remove(t, mmg_test_id(t, 1));
 	mmg_test_remove(t, mmg_test_id(t, 3));
 	mmg_test_remove(t, mmg_test_id(t, 0));
-	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x10ULL << 32));
-	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x11ULL << 32));
-	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_index_find(&t->index, 0x13ULL << 32));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_test_find(t, 0x10ULL << 32));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_test_find(t, 0x11ULL << 32));
+	KUNIT_EXPECT_EQ(test, MMG_NIL, mmg_test_find(t, 0x13ULL << 32));
 	KUNIT_EXPECT_EQ(test, mmg_test_id(t, 2),
-			mmg_index_find(&t->index, 0x12ULL << 32));
+			mmg_test_find(t, 0x12ULL << 32));
 }
 
 /* Random hashes, the same ones each time. */
@@ -159,8 +163,7 @@ static void mmg_test_grow(struct kunit *test)
 		prandom_seed_state(&found, 1);
 		for (j = 0; j <= i; j++)
 			KUNIT_EXPECT_EQ(test, mmg_test_id(t, j),
-					mmg_index_find(&t->index,
-						       mmg_test_hash(&found, j)));
+					mmg_test_find(t, mmg_test_hash(&found, j)));
 	}
 	KUNIT_EXPECT_EQ(test, MMG_TEST_PAGES, t->index.count);
 	KUNIT_EXPECT_GT(test, t->index.buckets, MMG_SEGMENT_BUCKETS);
@@ -184,8 +187,7 @@ static void mmg_test_shrink(struct kunit *test)
 		for (j = 0; j < MMG_TEST_PAGES; j++)
 			KUNIT_EXPECT_EQ(test,
 					j > i ? mmg_test_id(t, j) : MMG_NIL,
-					mmg_index_find(&t->index,
-						       mmg_test_hash(&found, j)));
+					mmg_test_find(t, mmg_test_hash(&found, j)));
 	}
 	KUNIT_EXPECT_EQ(test, 0, t->index.count);
 	KUNIT_EXPECT_EQ(test, MMG_SEGMENT_BUCKETS, t->index.buckets);
@@ -233,10 +235,10 @@ static void mmg_test_chunk_goes(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, MMG_CHUNK_PAGES, t->index.count);
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
 		KUNIT_EXPECT_EQ(test, MMG_NIL,
-				mmg_index_find(&t->index, (u64)i * 3));
+				mmg_test_find(t, (u64)i * 3));
 	for (; i < 2 * MMG_CHUNK_PAGES; i++)
 		KUNIT_EXPECT_EQ(test, mmg_test_id(t, i),
-				mmg_index_find(&t->index, (u64)i * 3));
+				mmg_test_find(t, (u64)i * 3));
 
 	/* Its number is free again; exit removes every chunk. */
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
@@ -247,8 +249,8 @@ static void mmg_test_chunk_goes(struct kunit *test)
 /* More chunks than a table has, and tables than there is room for at first. */
 static void mmg_test_many_chunks(struct kunit *test)
 {
-	const unsigned int nr = 10 * MMG_TABLE_CHUNKS + 3;
-	const unsigned int some = 3 * MMG_TABLE_CHUNKS;
+	const unsigned int nr = 10 * MMG_TABLE_THINGS + 3;
+	const unsigned int some = 3 * MMG_TABLE_THINGS;
 	unsigned long before;
 	struct mmg_index index;
 	struct mmg_chunk *chunks = kvcalloc(nr, sizeof(*chunks), GFP_KERNEL);
@@ -263,7 +265,7 @@ static void mmg_test_many_chunks(struct kunit *test)
 	before = mmg_index_metadata(&index);
 	for (i = 0; i < nr; i++)
 		KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&index, &chunks[i]));
-	KUNIT_EXPECT_EQ(test, 11, index.nr_tables);
+	KUNIT_EXPECT_EQ(test, 11, index.chunks.nr_tables);
 	KUNIT_EXPECT_GT(test, mmg_index_metadata(&index), before);
 	for (i = 0; i < nr; i++)
 		KUNIT_EXPECT_PTR_EQ(test, &chunks[i],
@@ -276,9 +278,9 @@ static void mmg_test_many_chunks(struct kunit *test)
 		mmg_index_remove_chunk(&index, &chunks[i]);
 	for (i = some; i < 2 * some; i++)
 		KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&index, &chunks[i]));
-	KUNIT_EXPECT_EQ(test, 11, index.nr_tables);
+	KUNIT_EXPECT_EQ(test, 11, index.chunks.nr_tables);
 	for (i = 0; i < nr; i++) {
-		KUNIT_EXPECT_LT(test, chunks[i].id, nr + MMG_TABLE_CHUNKS);
+		KUNIT_EXPECT_LT(test, chunks[i].id, nr + MMG_TABLE_THINGS);
 		KUNIT_EXPECT_PTR_EQ(test, &chunks[i],
 				    mmg_index_chunk(&index,
 						    mmg_entry_id(&chunks[i], 0)));
@@ -287,7 +289,7 @@ static void mmg_test_many_chunks(struct kunit *test)
 	/* Without chunks the tables go, and come again. */
 	for (i = 0; i < nr; i++)
 		mmg_index_remove_chunk(&index, &chunks[i]);
-	KUNIT_EXPECT_EQ(test, 0, index.nr_tables);
+	KUNIT_EXPECT_EQ(test, 0, index.chunks.nr_tables);
 	KUNIT_EXPECT_EQ(test, before, mmg_index_metadata(&index));
 	KUNIT_EXPECT_EQ(test, 0, mmg_index_add_chunk(&index, &chunks[0]));
 	KUNIT_EXPECT_EQ(test, 0, chunks[0].id);
@@ -325,9 +327,226 @@ static void mmg_test_random(struct kunit *test)
 		bool in = mmg_test_indexed(t, id);
 
 		KUNIT_EXPECT_EQ(test, in ? id : MMG_NIL,
-				mmg_index_find(&t->index,
-					       ((u64)i << 27) + (i & 7)));
+				mmg_test_find(t, ((u64)i << 27) + (i & 7)));
 	}
+}
+
+/* How many shared pages of one content a test has at most. */
+#define MMG_TEST_COPIES		3
+
+/**
+ * struct mmg_shared_test - shared pages beside the entries of an index
+ * @shared: of each page's content, as it was replaced
+ * @nr: how many of these are in the index, the newest one last
+ */
+struct mmg_shared_test {
+	struct mmg_shared shared[MMG_TEST_PAGES][MMG_TEST_COPIES];
+	u8 nr[MMG_TEST_PAGES];
+};
+
+static struct mmg_shared_test *mmg_shared_test_new(struct kunit *test)
+{
+	struct mmg_shared_test *s = kvzalloc(sizeof(*s), GFP_KERNEL);
+
+	KUNIT_ASSERT_NOT_NULL(test, s);
+	return s;
+}
+
+/* The entry of a page becomes a shared page. */
+static void mmg_test_replace(struct kunit *test, struct mmg_shared_test *s,
+			     unsigned int page)
+{
+	struct mmg_index_test *t = test->priv;
+	struct mmg_shared *shared = &s->shared[page][s->nr[page]++];
+	u32 id = mmg_test_id(t, page);
+	struct mmg_chunk *chunk = mmg_index_chunk(&t->index, id);
+
+	shared->hash = chunk->entries[mmg_id_slot(id)].hash;
+	KUNIT_EXPECT_EQ(test, 0, mmg_numbers_reserve(&t->index.shared, 1));
+	KUNIT_EXPECT_TRUE(test, mmg_numbers_add(&t->index.shared, shared,
+						&shared->id));
+	if (s->nr[page] == 1) {
+		KUNIT_EXPECT_TRUE(test, mmg_index_replace(&t->index, id,
+							  shared));
+	} else {
+		KUNIT_EXPECT_FALSE(test, mmg_index_replace(&t->index, id,
+							   shared));
+		mmg_index_remove(&t->index, id);
+		mmg_index_insert_shared(&t->index, shared);
+	}
+	chunk->marks[mmg_id_slot(id)].state = MMG_SEEN;
+}
+
+/* One of the shared pages of a content goes. */
+static void mmg_test_unshare(struct mmg_index_test *t,
+			     struct mmg_shared_test *s, unsigned int page,
+			     unsigned int copy)
+{
+	struct mmg_shared *shared = s->shared[page];
+	const unsigned int last = s->nr[page] - 1;
+
+	mmg_index_remove_shared(&t->index, &shared[copy]);
+	mmg_numbers_remove(&t->index.shared, shared[copy].id);
+	/* As it moves, take it out, and put it in at its new address. */
+	for (; copy < last; copy++) {
+		mmg_index_remove_shared(&t->index, &shared[copy + 1]);
+		mmg_numbers_remove(&t->index.shared, shared[copy + 1].id);
+		shared[copy].hash = shared[copy + 1].hash;
+		mmg_numbers_reserve(&t->index.shared, 1);
+		mmg_numbers_add(&t->index.shared, &shared[copy],
+				&shared[copy].id);
+		mmg_index_insert_shared(&t->index, &shared[copy]);
+	}
+	s->nr[page]--;
+}
+
+/* Is exactly that found by a hash: the shared pages of a page, and its entry? */
+static void mmg_test_finds(struct kunit *test, struct mmg_shared_test *s,
+			   unsigned int page, u64 hash)
+{
+	struct mmg_index_test *t = test->priv;
+	u32 id = mmg_test_id(t, page);
+	struct mmg_shared *shared;
+	unsigned int i;
+
+	KUNIT_EXPECT_EQ(test, mmg_test_indexed(t, id) ? id : MMG_NIL,
+			mmg_index_find(&t->index, hash, &shared));
+	for (i = s->nr[page]; i--;) {
+		KUNIT_EXPECT_PTR_EQ(test, &s->shared[page][i], shared);
+		if (!shared)
+			return;
+		KUNIT_EXPECT_PTR_EQ(test, shared,
+				    mmg_numbers_get(&t->index.shared,
+						    shared->id));
+		shared = mmg_index_older(&t->index, shared);
+	}
+	KUNIT_EXPECT_NULL(test, shared);
+}
+
+/* A shared page among entries of its bucket, with a further entry, and alone. */
+static void mmg_test_shared_place(struct kunit *test)
+{
+	struct mmg_shared_test *s = mmg_shared_test_new(test);
+	struct mmg_index_test *t = test->priv;
+	unsigned int i;
+
+	for (i = 0; i < 3; i++)
+		mmg_test_insert(t, mmg_test_id(t, i), (u64)i << 32);
+	mmg_test_replace(test, s, 1);
+	KUNIT_EXPECT_EQ(test, 3, t->index.count);
+	for (i = 0; i < 3; i++)
+		mmg_test_finds(test, s, i, (u64)i << 32);
+
+	/* Full, say: the next page of the content waits beside it. */
+	mmg_test_insert(t, mmg_test_id(t, 1), 1ULL << 32);
+	KUNIT_EXPECT_EQ(test, 4, t->index.count);
+	for (i = 0; i < 3; i++)
+		mmg_test_finds(test, s, i, (u64)i << 32);
+	mmg_test_remove(t, mmg_test_id(t, 1));
+	for (i = 0; i < 3; i++)
+		mmg_test_finds(test, s, i, (u64)i << 32);
+
+	mmg_test_remove(t, mmg_test_id(t, 0));
+	mmg_test_remove(t, mmg_test_id(t, 2));
+	for (i = 0; i < 3; i++)
+		mmg_test_finds(test, s, i, (u64)i << 32);
+	KUNIT_EXPECT_EQ(test, 1, t->index.count);
+	mmg_test_unshare(t, s, 1, 0);
+	mmg_test_finds(test, s, 1, 1ULL << 32);
+	KUNIT_EXPECT_EQ(test, 0, t->index.count);
+	KUNIT_EXPECT_EQ(test, 0, t->index.shared.count);
+	kvfree(s);
+}
+
+/* However many pages have one content, one thing of it is on the chain. */
+static void mmg_test_shared_copies(struct kunit *test)
+{
+	struct mmg_shared_test *s = mmg_shared_test_new(test);
+	struct mmg_index_test *t = test->priv;
+	unsigned int i, first;
+
+	mmg_test_insert(t, mmg_test_id(t, 0), 0);
+	mmg_test_insert(t, mmg_test_id(t, 2), 2ULL << 32);
+	/* From the oldest one, the middle, the newest one on. */
+	for (first = 0; first < MMG_TEST_COPIES; first++) {
+		for (i = 0; i < MMG_TEST_COPIES; i++) {
+			mmg_test_insert(t, mmg_test_id(t, 1), 1ULL << 32);
+			mmg_test_replace(test, s, 1);
+		}
+		KUNIT_EXPECT_EQ(test, 3, t->index.count);
+		mmg_test_insert(t, mmg_test_id(t, 1), 1ULL << 32);
+		for (i = 0; i < 3; i++)
+			mmg_test_finds(test, s, i, (u64)i << 32);
+		mmg_test_remove(t, mmg_test_id(t, 1));
+		while (s->nr[1]) {
+			mmg_test_unshare(t, s, 1, min(first, s->nr[1] - 1U));
+			for (i = 0; i < 3; i++)
+				mmg_test_finds(test, s, i, (u64)i << 32);
+		}
+		KUNIT_EXPECT_EQ(test, 2, t->index.count);
+	}
+	mmg_test_remove(t, mmg_test_id(t, 0));
+	mmg_test_remove(t, mmg_test_id(t, 2));
+	kvfree(s);
+}
+
+/* Unequal hashes, whose low bits are those of many buckets. */
+static u64 mmg_test_spread(unsigned int page)
+{
+	return ((u64)page << 27) + (page * 2654435761U >> 5);
+}
+
+/* Entries and shared pages come and go, and the buckets with them. */
+static void mmg_test_shared_random(struct kunit *test)
+{
+	struct mmg_shared_test *s = mmg_shared_test_new(test);
+	struct mmg_index_test *t = test->priv;
+	struct rnd_state rnd;
+	unsigned long most;
+	unsigned int i, n;
+
+	prandom_seed_state(&rnd, 1969);
+	for (n = 0; n < 20 * MMG_TEST_PAGES; n++) {
+		u32 id;
+
+		i = prandom_u32_state(&rnd) % MMG_TEST_PAGES;
+		id = mmg_test_id(t, i);
+		if (!mmg_test_indexed(t, id))
+			mmg_test_insert(t, id, mmg_test_spread(i));
+		else if (prandom_u32_state(&rnd) & 1)
+			mmg_test_remove(t, id);
+		else if (s->nr[i] < MMG_TEST_COPIES)
+			mmg_test_replace(test, s, i);
+		else
+			mmg_test_unshare(t, s, i, n % MMG_TEST_COPIES);
+	}
+	most = t->index.buckets;
+	KUNIT_EXPECT_GT(test, most, MMG_SEGMENT_BUCKETS);
+	for (i = 0; i < MMG_TEST_PAGES; i++)
+		mmg_test_finds(test, s, i, mmg_test_spread(i));
+
+	/* Some pages keep what they have, shared pages and an entry beside. */
+	for (i = 0; i < MMG_TEST_PAGES; i++) {
+		if (i % 16 == 0)
+			continue;
+		while (s->nr[i])
+			mmg_test_unshare(t, s, i, 0);
+		if (mmg_test_indexed(t, mmg_test_id(t, i)))
+			mmg_test_remove(t, mmg_test_id(t, i));
+	}
+	KUNIT_EXPECT_LT(test, t->index.buckets, most);
+	for (i = 0, n = 0; i < MMG_TEST_PAGES; i++) {
+		mmg_test_finds(test, s, i, mmg_test_spread(i));
+		n += s->nr[i] && mmg_test_indexed(t, mmg_test_id(t, i));
+	}
+	KUNIT_EXPECT_GT(test, n, 0);
+
+	for (i = 0; i < MMG_TEST_PAGES; i++)
+		while (s->nr[i])
+			mmg_test_unshare(t, s, i, 0);
+	KUNIT_EXPECT_EQ(test, 0, t->index.shared.count);
+	KUNIT_EXPECT_EQ(test, 0, t->index.shared.nr_tables);
+	kvfree(s);
 }
 
 static struct kunit_case mmg_index_cases[] = {
@@ -340,6 +559,9 @@ static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_chunk_goes),
 	KUNIT_CASE(mmg_test_many_chunks),
 	KUNIT_CASE(mmg_test_random),
+	KUNIT_CASE(mmg_test_shared_place),
+	KUNIT_CASE(mmg_test_shared_copies),
+	KUNIT_CASE(mmg_test_shared_random),
 	{}
 };
 

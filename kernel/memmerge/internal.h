@@ -5,15 +5,14 @@
  * A domain owns regions, ranges of some process's address space. A region is
  * cut into chunks, one for each page table; a chunk has one entry per page,
  * which remembers the hash of the page's content, and a mark with what else is
- * known of it. The index of the domain
- * finds an entry by hash. Two pages of equal content are made to map one
- * shared page, which the domain finds by hash as well. The entries of a shared
- * page's mappings are on its chain: that is its reverse map.
+ * known of it. Two pages of equal content are made to map one shared page. The
+ * index of the domain finds entries and shared pages by hash. The entries of a
+ * shared page's mappings are on its chain: that is its reverse map.
  *
  *	device, sysfs, scanner, advisor	interface: who asks
  *	domain, advice, region, scan	policy: which pages, and what about them
- *	merge, run, shared, rmap, index	mechanism: page tables, pages, reverse
- *					map, hash table
+ *	merge, run, shared, rmap, index,	mechanism: page tables, pages,
+ *	numbers				reverse map, hash table
  *
  * Lock order: mmg_run_lock, then mmg_at_work, then domain->busy, then
  * domain->lock, then either mmg_domains_lock, or mmap_lock of one mm (for read;
@@ -44,7 +43,6 @@
 #include <linux/mm.h>
 #include <linux/mutex.h>
 #include <linux/rcupdate.h>
-#include <linux/rhashtable.h>
 #include <linux/sched/clock.h>
 #include <linux/rwsem.h>
 #include <linux/xarray.h>
@@ -214,8 +212,8 @@ struct mmg_place {
  * @entries: MMG_CHUNK_PAGES of them: a page of their own, as slabs would not
  *	be filled by all that is known of a page table in one piece
  * @marks: of each page
- * @next: of each entry: id of the one behind it on its chain, or in its bucket
- *	of the index, or MMG_NIL
+ * @next: of each entry: id of the one behind it on its chain, or of what is
+ *	behind it in its bucket of the index, or MMG_NIL
  */
 struct mmg_chunk {
 	struct mmg_region *region;
@@ -254,30 +252,84 @@ static inline bool mmg_chained(const struct mmg_chunk *chunk, unsigned int slot)
 }
 
 #define MMG_TABLE_BITS		6
-#define MMG_TABLE_CHUNKS	(1U << MMG_TABLE_BITS)
+#define MMG_TABLE_THINGS	(1U << MMG_TABLE_BITS)
 
 /**
- * struct mmg_table - a part of what finds chunks by their ids
- * @chunks: chunk; or, where there is none, the next number without one, as
+ * struct mmg_table - a part of what finds things by their numbers
+ * @things: thing; or, where there is none, the next number without one, as
  *	xa_mk_value()
  */
 struct mmg_table {
-	struct mmg_chunk *chunks[MMG_TABLE_CHUNKS];
+	void *things[MMG_TABLE_THINGS];
 };
 
 /**
- * struct mmg_index - finds entries by hash
- * @segments: of buckets, a page each: first entry, an id or MMG_NIL
+ * struct mmg_numbers - finds things by their numbers
+ * @tables: of things; who does not have the lock of the domain goes through this
+ *	under RCU
+ * @nr_tables: how many there are
+ * @room: and may be before @tables has to be larger
+ * @free: a number for a thing that comes, or @max for none
+ * @max: numbers are less than that
+ * @count: how many things there are
+ */
+struct mmg_numbers {
+	struct mmg_table * __rcu *tables;
+	unsigned long nr_tables;
+	unsigned long room;
+	unsigned long free;
+	unsigned long max;
+	unsigned long count;
+};
+
+/* Where the thing of a number is, or might be. */
+static inline void **mmg_numbers_place(const struct mmg_numbers *numbers,
+				       u32 nr)
+{
+	return &rcu_dereference_raw(numbers->tables)[nr >> MMG_TABLE_BITS]->
+		things[nr & (MMG_TABLE_THINGS - 1)];
+}
+
+/* All numbers are less than that. */
+static inline unsigned long mmg_numbers_end(const struct mmg_numbers *numbers)
+{
+	return numbers->nr_tables << MMG_TABLE_BITS;
+}
+
+/**
+ * mmg_numbers_get - find a thing by its number
+ * @numbers: to look in
+ * @nr: to look for
+ *
+ * Context: under the lock of the domain.
+ *
+ * Return: the thing, or NULL if none has that number.
+ */
+static inline void *mmg_numbers_get(const struct mmg_numbers *numbers,
+				    unsigned long nr)
+{
+	void *thing;
+
+	if (nr >= mmg_numbers_end(numbers))
+		return NULL;
+	thing = *mmg_numbers_place(numbers, nr);
+	return xa_is_value(thing) ? NULL : thing;
+}
+
+/* An id with this bit is not an entry's, but the number of a shared page. */
+#define MMG_ID_SHARED		(1U << 31)
+/* So that none of these ids is MMG_NIL. */
+#define MMG_MAX_SHARED		(MMG_MAX_PAGES - MMG_TABLE_THINGS)
+
+/**
+ * struct mmg_index - finds entries and shared pages by hash
+ * @segments: of buckets, a page each: an id of what is first, or MMG_NIL
  * @room: how many segments there may be before @segments has to be larger
  * @buckets: their number
  * @bits: log2 of it, rounded up
- * @count: entries in the index
- * @free: a number for a chunk that comes, or MMG_MAX_CHUNKS for none
- * @tables: chunks by their ids; mm, which does not have the lock of the domain,
- *	goes through this under RCU
- * @nr_tables: how many there are
- * @table_room: and may be before @tables has to be larger
- * @nr_chunks: how many chunks there are
+ * @count: what is on the chains of all buckets
+ * @chunks: by the part of the ids of their entries that tells them
+ * @shared: shared pages, of which each has a number
  */
 struct mmg_index {
 	u32 **segments;
@@ -285,20 +337,9 @@ struct mmg_index {
 	unsigned long buckets;
 	unsigned int bits;
 	unsigned long count;
-	unsigned long free;
-	struct mmg_table * __rcu *tables;
-	unsigned long nr_tables;
-	unsigned long table_room;
-	unsigned long nr_chunks;
+	struct mmg_numbers chunks;
+	struct mmg_numbers shared;
 };
-
-/* Where the chunk of a number is; see mmg_index_chunk(). */
-static inline struct mmg_chunk **mmg_index_place(const struct mmg_index *index,
-						 u32 nr)
-{
-	return &rcu_dereference_raw(index->tables)[nr >> MMG_TABLE_BITS]->
-		chunks[nr & (MMG_TABLE_CHUNKS - 1)];
-}
 
 /**
  * mmg_index_chunk - find the chunk of an entry
@@ -313,7 +354,7 @@ static inline struct mmg_chunk **mmg_index_place(const struct mmg_index *index,
 static inline struct mmg_chunk *mmg_index_chunk(const struct mmg_index *index,
 						u32 id)
 {
-	return *mmg_index_place(index, id >> MMG_CHUNK_SHIFT);
+	return *mmg_numbers_place(&index->chunks, id >> MMG_CHUNK_SHIFT);
 }
 
 /**
@@ -323,9 +364,12 @@ static inline struct mmg_chunk *mmg_index_chunk(const struct mmg_index *index,
  *	as it points back to @owner; changed by mm under the folio lock
  * @hash: of its content, with the domain's key; may be wrong until somebody
  *	meets it by that, see mmg_merge_shared()
- * @link: in @domain->shared
  * @domain: that it belongs to
  * @id: number of the shared page in its domain
+ * @next: in the index: id of what is behind it in its bucket, or MMG_NIL
+ * @older: in the index: number of the next one with the same hash, or MMG_NIL
+ * @newer: number of the one for which this is @older; MMG_NIL: on the chain of
+ *	the bucket is this one
  * @first: id of the first entry on the chain, or MMG_NIL
  * @count: entries on the chain
  * @copies: being unmerged: swap-in makes copies
@@ -336,9 +380,11 @@ struct mmg_shared {
 	struct merge_owner owner;
 	struct folio *folio;
 	u64 hash;
-	struct rhlist_head link;
 	struct mmg_domain *domain;
 	u32 id;
+	u32 next;
+	u32 older;
+	u32 newer;
 	u32 first;
 	u32 count;
 	bool copies;
@@ -515,10 +561,7 @@ struct mmg_guard {
  * @closed: the file is gone; lives on while there is a shared page
  * @ended: and now there is none; nothing is left but references to it
  * @key: of the hash
- * @index: of pages that wait for an equal
- * @shared: shared pages by hash
- * @shared_ids: all shared pages by number
- * @nr_shared: how many descriptions of shared pages there are
+ * @index: of pages that wait for an equal, and of shared pages
  * @pruned: when an open domain was last tidied of them, in jiffies
  * @tidied: number of the shared page with which tidying goes on
  * @tidies: how often tidying has come round
@@ -548,9 +591,6 @@ struct mmg_domain {
 	bool ended;
 	u64 key;
 	struct mmg_index index;
-	struct rhltable shared;
-	struct xarray shared_ids;
-	unsigned long nr_shared;
 	u64 pruned;
 	unsigned long tidied;
 	unsigned int tidies;
@@ -771,14 +811,13 @@ bool mmg_run_try(struct mmg_batch *batch, struct mmg_chunk *chunk,
 /* How many shared pages of a domain to look at when tidying. */
 #define MMG_SHARED_TIDY		65536
 
-int mmg_shared_init(struct mmg_domain *domain);
-void mmg_shared_destroy(struct mmg_domain *domain);
 bool mmg_shared_takes(const struct mmg_shared *shared, unsigned int pending);
-struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash);
+u32 mmg_shared_find(struct mmg_domain *domain, u64 hash,
+		    struct mmg_shared **found);
 struct mmg_shared *mmg_shared_peek(struct mmg_domain *domain, u64 hash);
-struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash,
-				    gfp_t gfp);
-void mmg_shared_add(struct mmg_shared *shared);
+void mmg_shared_reserve(struct mmg_domain *domain, unsigned int nr);
+struct mmg_shared *mmg_shared_new(struct mmg_chunk *chunk, unsigned int slot,
+				  gfp_t gfp);
 void mmg_shared_rehash(struct mmg_shared *shared, u64 hash);
 void mmg_shared_free(struct mmg_shared *shared);
 struct mmg_shared *mmg_shared_by_id(struct mmg_domain *domain, u32 id);
@@ -813,6 +852,15 @@ bool mmg_rmap_next_place(const struct merge_owner *owner,
 void mmg_hash_start(void);
 u64 mmg_hash(const void *content, u64 key, const void *next);
 
+/* numbers.c */
+void mmg_numbers_init(struct mmg_numbers *numbers, unsigned long max);
+void mmg_numbers_destroy(struct mmg_numbers *numbers);
+unsigned long mmg_numbers_metadata(const struct mmg_numbers *numbers);
+int mmg_numbers_reserve(struct mmg_numbers *numbers, unsigned int nr);
+bool mmg_numbers_add(struct mmg_numbers *numbers, void *thing, u32 *nr);
+void mmg_numbers_remove(struct mmg_numbers *numbers, u32 nr);
+void *mmg_array_grow(const void *old, unsigned long *room);
+
 /* index.c */
 /* So many hashes the index can be told to fetch what it has for. */
 #define MMG_INDEX_FETCH		64U
@@ -822,11 +870,20 @@ void mmg_index_destroy(struct mmg_index *index);
 unsigned long mmg_index_metadata(const struct mmg_index *index);
 int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
 void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
-u32 mmg_index_find(const struct mmg_index *index, u64 hash);
+u32 mmg_index_find(const struct mmg_index *index, u64 hash,
+		   struct mmg_shared **shared);
 void mmg_index_fetch(const struct mmg_index *index, const u64 *hashes,
 		     unsigned int nr);
 void mmg_index_insert(struct mmg_index *index, u32 id);
 void mmg_index_remove(struct mmg_index *index, u32 id);
+void mmg_index_insert_shared(struct mmg_index *index,
+			     struct mmg_shared *shared);
+bool mmg_index_replace(struct mmg_index *index, u32 id,
+		       struct mmg_shared *shared);
+void mmg_index_remove_shared(struct mmg_index *index,
+			     struct mmg_shared *shared);
+struct mmg_shared *mmg_index_older(const struct mmg_index *index,
+				   const struct mmg_shared *shared);
 
 /* budget.c */
 

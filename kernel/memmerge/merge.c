@@ -364,7 +364,7 @@ int mmg_merge_zero(struct mmg_chunk *chunk, unsigned int slot,
 
 /**
  * mmg_share - let a description have a page
- * @shared: that mmg_shared_alloc() made
+ * @shared: that mmg_shared_new() made
  * @chunk: of the page
  * @slot: of the page, whose entry is neither in the index nor on a chain
  * @page: anonymous, its folio small, locked and exclusive to nobody
@@ -394,7 +394,7 @@ bool mmg_share(struct mmg_shared *shared, struct mmg_chunk *chunk,
  * mmg_merge_first - make an ordinary page a shared page
  * @chunk: of the page
  * @slot: of the page, whose entry is neither in the index nor on a chain
- * @shared: that mmg_shared_alloc() made for the hash which the page had when
+ * @shared: that mmg_shared_new() made for the hash which the page had when
  *	it was scanned
  * @next: see mmg_merge_shared()
  *

@@ -224,13 +224,13 @@ static bool mmg_run_share(struct mmg_run *run, unsigned int i)
 	unsigned int slot = there->slot + i;
 	struct mmg_shared *shared;
 
-	/* Others wait for these folios: no waiting for memory. */
-	shared = mmg_shared_alloc(run->domain,
-				  there->chunk->entries[slot].hash, GFP_NOWAIT);
+	/*
+	 * Others wait for these folios: no waiting for memory. And it may not
+	 * have had its turn to join the shared page that there is.
+	 */
+	shared = mmg_shared_new(there->chunk, slot, GFP_NOWAIT);
 	if (!shared)
 		return false;
-	mmg_index_remove(&run->domain->index,
-			 mmg_entry_id(there->chunk, slot));
 	mmg_region_set(there->chunk, slot, MMG_SEEN, false);
 	if (!mmg_share(shared, there->chunk, slot, there->pages[i])) {
 		mmg_shared_free(shared);
@@ -238,7 +238,6 @@ static bool mmg_run_share(struct mmg_run *run, unsigned int i)
 	}
 	trace_memmerge_merge(there->chunk->region, mmg_side_addr(there, i),
 			     there->pages[i], false);
-	mmg_shared_add(shared);
 	there->chunk->region->totals.merged++;
 	run->mates++;
 	run->shared[i] = shared;
@@ -262,8 +261,8 @@ static bool mmg_run_same(const struct mmg_run *run, unsigned int i)
 	return mmg_same(page, equal, next ?: page, next_equal ?: equal);
 }
 
-/* Hold a page against its equal; if it is one, prepare for its replacement. */
-static bool mmg_run_page(struct mmg_run *run, unsigned int i)
+/* Hold a page against its equal: is it one? */
+static bool mmg_run_compare(struct mmg_run *run, unsigned int i)
 {
 	struct mmg_side *here = &run->here;
 
@@ -280,10 +279,17 @@ static bool mmg_run_page(struct mmg_run *run, unsigned int i)
 	}
 	if (PageHWPoison(here->pages[i]) || PageHWPoison(run->kpages[i]))
 		return false;
-	if ((!run->zero && !mmg_node_same(here->pages[i],
-					  page_folio(run->kpages[i]))) ||
-	    !mmg_run_same(run, i) ||
-	    !mmg_guard_take(run->domain, 1))
+	return (run->zero || mmg_node_same(here->pages[i],
+					   page_folio(run->kpages[i]))) &&
+	       mmg_run_same(run, i);
+}
+
+/* A page has an equal: prepare for its replacement. */
+static bool mmg_run_link(struct mmg_run *run, unsigned int i)
+{
+	struct mmg_side *here = &run->here;
+
+	if (!mmg_guard_take(run->domain, 1))
 		return false;
 	if (run->zero)
 		return true;
@@ -296,6 +302,20 @@ static bool mmg_run_page(struct mmg_run *run, unsigned int i)
 out:
 	mmg_guard_give(run->domain, 1);
 	return false;
+}
+
+/* The first equals are going to become shared pages: have the index fetched. */
+static noinline_for_stack void mmg_run_fetch(const struct mmg_run *run,
+					     unsigned int nr)
+{
+	const struct mmg_side *there = &run->there;
+	u64 hashes[MMG_RUN];
+	unsigned int i;
+
+	static_assert(MMG_RUN <= MMG_INDEX_FETCH);
+	for (i = 0; i < nr; i++)
+		hashes[i] = there->chunk->entries[there->slot + i].hash;
+	mmg_index_fetch(&run->domain->index, hashes, nr);
 }
 
 /*
@@ -317,10 +337,16 @@ static unsigned int mmg_run_merge(struct mmg_run *run, unsigned long *merged)
 		nr = mmg_side_begin(&run->there);
 	for (i = 0; i < nr; i++) {
 		run->kpages[i] = NULL;
-		if (!mmg_run_page(run, i))
+		if (!mmg_run_compare(run, i))
 			break;
 	}
 	locked = min(i + 1, nr);
+	/* Now, as what is fetched would not last through all these pages. */
+	if (run->there.chunk)
+		mmg_run_fetch(run, i);
+	for (nr = i, i = 0; i < nr; i++)
+		if (!mmg_run_link(run, i))
+			break;
 	nr = i;
 
 	bitmap_zero(merged, MMG_RUN);
@@ -394,38 +420,19 @@ static bool mmg_run_fits(const struct mmg_run *run,
 }
 
 /*
- * Which shared page does a page lead to? One that waits may not have had its
- * turn to join the one that there is of its content.
- */
-static struct mmg_shared *mmg_run_shared(struct mmg_run *run,
-					 const struct mmg_chunk *chunk,
-					 unsigned int slot)
-{
-	enum mmg_state state = chunk->marks[slot].state;
-	const struct mmg_entry *entry = &chunk->entries[slot];
-
-	if (state == MMG_SHARED)
-		return mmg_shared_by_id(run->domain, entry->shared);
-	if (state == MMG_INDEXED && run->domain->nr_shared)
-		return mmg_shared_peek(run->domain, entry->hash);
-	return NULL;
-}
-
-/*
  * Fill in what the pages from @slot on would merge with. Returns how many of
  * them the run can have, at most @nr. Of pages that have been read the hash
  * tells the most that differ, which then need not be locked to find that.
  */
-static noinline_for_stack unsigned int
-mmg_run_plan(struct mmg_run *run, const struct mmg_batch *batch,
-	     unsigned int slot, unsigned int nr, bool patient)
+static unsigned int mmg_run_plan(struct mmg_run *run,
+				 const struct mmg_batch *batch,
+				 unsigned int slot, unsigned int nr,
+				 bool patient)
 {
 	struct mmg_chunk *here = run->here.chunk, *there = NULL;
 	const bool read = !run->here.held;
 	unsigned int behind = 0, i;
-	u64 equals[MMG_RUN];
 
-	static_assert(MMG_RUN <= MMG_INDEX_FETCH);
 	run->zero = false;
 	run->there.chunk = NULL;
 	run->here.slot = slot;
@@ -451,15 +458,16 @@ mmg_run_plan(struct mmg_run *run, const struct mmg_batch *batch,
 		}
 		if (behind + i >= MMG_CHUNK_PAGES)
 			break;
-		shared = mmg_run_shared(run, there, behind + i);
+		shared = there->marks[behind + i].state != MMG_SHARED ? NULL :
+			 mmg_shared_by_id(run->domain,
+					  there->entries[behind + i].shared);
 		if (shared && !run->there.chunk) {
 			if (read && shared->hash != hash)
 				break;
 			run->shared[i] = shared;
 		} else if (!shared && (!i || run->there.chunk) &&
 			   there->marks[behind + i].state == MMG_INDEXED) {
-			equals[i] = there->entries[behind + i].hash;
-			if (read && equals[i] != hash)
+			if (read && there->entries[behind + i].hash != hash)
 				break;
 			run->there.chunk = there;
 			run->there.slot = behind;
@@ -467,9 +475,6 @@ mmg_run_plan(struct mmg_run *run, const struct mmg_batch *batch,
 			break;
 		}
 	}
-	/* Those leave the index. */
-	if (run->there.chunk)
-		mmg_index_fetch(&run->domain->index, equals, i);
 	return i;
 }
 
@@ -521,7 +526,11 @@ bool mmg_run_try(struct mmg_batch *batch, struct mmg_chunk *chunk,
 	nr = mmg_run_plan(run, batch, slot, min(end - slot, batch->most),
 			  patient);
 	batch->most = MMG_RUN_FIRST;
-	if (!nr || !mmg_mm_lock(mm, true))
+	if (!nr)
+		return false;
+	if (run->there.chunk)
+		mmg_shared_reserve(run->domain, nr);
+	if (!mmg_mm_lock(mm, true))
 		return false;
 	locked = mmg_hold_begin();
 

@@ -43,6 +43,9 @@
 /* So many are read before the first are decided about, then twice as many. */
 #define MMG_READ_FIRST	2U
 
+/* So many more are read while another scan has the lock of the domain. */
+#define MMG_READ_ON	8U
+
 /**
  * struct mmg_chunk_scan - scan of a part of one chunk
  * @region: of the chunk
@@ -423,22 +426,20 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 			     u32 id, const struct page *next)
 {
 	struct mmg_domain *domain = scan->region->domain;
-	struct mmg_chunk_scan mate = {
-		.chunk = mmg_index_chunk(&domain->index, id),
-	};
+	struct mmg_chunk *mate = mmg_index_chunk(&domain->index, id);
 	unsigned int mate_slot = mmg_id_slot(id);
 	struct mmg_shared *shared;
 	int err;
 
-	if (mate.chunk->huge && !mmg_huge_may_split(mate.chunk))
+	if (mate->huge && !mmg_huge_may_split(mate))
 		return -1 - MMG_SKIP_HUGE;
-	shared = mmg_shared_alloc(domain, mmg_scan_entry(scan, slot)->hash,
-				  GFP_KERNEL);
+	mmg_shared_reserve(domain, 1);
+	shared = mmg_shared_new(mate, mate_slot, GFP_KERNEL);
 	if (!shared)
 		return -1 - MMG_SKIP_NOMEM;
 
 	/* Further on in what is being scanned, it must not be held for that. */
-	if (mate.chunk == scan->chunk && mate_slot >= scan->unread &&
+	if (mate == scan->chunk && mate_slot >= scan->unread &&
 	    mate_slot < scan->end &&
 	    scan->batch->saw[mate_slot] == MMG_SAW_PAGE) {
 		put_page(scan->batch->pages[mate_slot]);
@@ -449,19 +450,17 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 	 * If the other page is not what it was, it has no place in the index:
 	 * its own turn will tell, and this one takes its place.
 	 */
-	mate.region = mate.chunk->region;
-	mmg_scan_set(&mate, mate_slot, MMG_SEEN, true);
+	mmg_region_set(mate, mate_slot, MMG_SEEN, true);
 
-	err = mmg_merge_first(mate.chunk, mate_slot, shared,
+	err = mmg_merge_first(mate, mate_slot, shared,
 			      scan->batch->pages[slot]);
 	if (err) {
 		mmg_shared_free(shared);
 		return err;
 	}
-	mate.region->totals.merged++;
+	mate->region->totals.merged++;
 	scan->done.merged++;
 	scan->mates++;
-	mmg_shared_add(shared);
 
 	return mmg_merge_shared(scan->chunk, slot, shared, next);
 }
@@ -684,7 +683,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	int err = -1 - MMG_NR_SKIPS;	/* no equal */
 	bool changed;
 	u8 warm = 0;
-	u32 id;
+	u32 id = MMG_NIL;
 
 	mmg_decide_warm(scan, slot);
 	if (mmg_chained(scan->chunk, slot))
@@ -702,8 +701,9 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 		return;
 	}
 
-	if (!zero && domain->nr_shared)
-		shared = mmg_shared_find(domain, hash);
+	if (!zero && (changed || before != MMG_INDEXED ||
+		      domain->index.shared.count))
+		id = mmg_shared_find(domain, hash, &shared);
 	if (before == MMG_INDEXED) {
 		if (!changed && !zero && !shared) {
 			/* Whoever is equal will find this one. */
@@ -734,7 +734,9 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 		return;
 	}
 
-	id = mmg_index_find(&domain->index, hash);
+	/* It was in the index itself. */
+	if (id == mmg_entry_id(scan->chunk, slot))
+		id = MMG_NIL;
 	if (shared || id != MMG_NIL)
 		err = mmg_merge(scan, slot, shared, id);
 
@@ -745,7 +747,7 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	if (err != -1 - MMG_NR_SKIPS)
 		mmg_scan_skip(scan, slot, -1 - err);
 	/* One entry a hash: the rest of equal ones has its turn again. */
-	if (id == MMG_NIL || mmg_index_find(&domain->index, hash) == MMG_NIL) {
+	if (id == MMG_NIL || mmg_index_find(&domain->index, hash, NULL) == MMG_NIL) {
 		mmg_scan_set(scan, slot, MMG_INDEXED, changed);
 		entry->warm = warm;
 	}
@@ -770,16 +772,19 @@ static bool mmg_count_huge(struct mmg_chunk_scan *scan, unsigned int first,
 	mmg_domain_lock(domain);
 	mmg_huge_seen(scan->chunk, first, end, scan->huge);
 	for (slot = first; domain->nr_huge && slot < end; slot++) {
-		u64 hash = batch->hash[slot];
+		struct mmg_shared *shared = NULL;
 		u32 id = MMG_NIL;
 
 		if (batch->saw[slot] != MMG_SAW_PAGE)
 			continue;
-		if (!batch->zero[slot] && !mmg_shared_find(domain, hash)) {
-			id = mmg_index_find(&domain->index, hash);
-			if (id == MMG_NIL || id == own + slot)
-				continue;
-		}
+		if (!batch->zero[slot])
+			id = mmg_shared_find(domain, batch->hash[slot],
+					     &shared);
+		if (shared)
+			id = MMG_NIL;
+		else if (!batch->zero[slot] &&
+			 (id == MMG_NIL || id == own + slot))
+			continue;
 		any |= mmg_huge_want_both(scan, slot, id);
 	}
 	mmg_domain_unlock(domain);
@@ -821,6 +826,7 @@ static noinline_for_stack void mmg_decide_fetch(struct mmg_chunk_scan *scan,
 						unsigned int slot,
 						unsigned int end)
 {
+	const struct mmg_index *index = &scan->region->domain->index;
 	struct mmg_batch *batch = scan->batch;
 	u64 hashes[MMG_DECIDE];
 	unsigned int nr = 0;
@@ -828,12 +834,12 @@ static noinline_for_stack void mmg_decide_fetch(struct mmg_chunk_scan *scan,
 	for (; slot < end && nr < MMG_DECIDE; slot++) {
 		if (batch->saw[slot] != MMG_SAW_PAGE || batch->zero[slot])
 			continue;
-		/* An unchanged one that waits is not looked for. */
-		if (batch->state[slot] != MMG_INDEXED ||
+		/* An unchanged one that waits need not be looked for. */
+		if (batch->state[slot] != MMG_INDEXED || index->shared.count ||
 		    mmg_scan_entry(scan, slot)->hash != batch->hash[slot])
 			hashes[nr++] = batch->hash[slot];
 	}
-	mmg_index_fetch(&scan->region->domain->index, hashes, nr);
+	mmg_index_fetch(index, hashes, nr);
 	scan->fetched = slot;
 }
 
@@ -983,6 +989,14 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 		unsigned int next = min(slot + some, last);
 
 		mmg_read(scan, slot, next);
+		/* Where nothing merged lately, read on rather than wait. */
+		while (some == MMG_DECIDE && next < last &&
+		       mutex_is_locked(&scan->region->domain->lock)) {
+			unsigned int more = min(next + MMG_READ_ON, last);
+
+			mmg_read(scan, next, more);
+			next = more;
+		}
 		/* Of what would split a huge page all is counted before. */
 		if (mmg_count_huge(scan, slot, next)) {
 			mmg_read(scan, next, last);

@@ -28,17 +28,13 @@
 /* How many pages of one content to look at for one with room. */
 #define MMG_SHARED_TRIES	8
 
+/* How many numbers to look at when tidying, most of which are nobody's. */
+#define MMG_SHARED_SKIP		(16 * MMG_SHARED_TIDY)
+
 /* One of how many of them to look at closely though nothing seems amiss. */
 #define MMG_SHARED_PRUNE	64
 
 static struct kmem_cache *mmg_shared_cache;
-
-static const struct rhashtable_params mmg_shared_params = {
-	.key_len = sizeof(u64),
-	.key_offset = offsetof(struct mmg_shared, hash),
-	.head_offset = offsetof(struct mmg_shared, link),
-	.automatic_shrinking = true,
-};
 
 static void mmg_shared_migrate(struct merge_owner *owner,
 			       struct folio *newfolio)
@@ -73,29 +69,6 @@ static const struct merge_owner_ops mmg_owner_ops[] = {
 		.advised = true,
 	},
 };
-
-/**
- * mmg_shared_init - make a domain's empty table of shared pages
- * @domain: to initialise
- *
- * Return: 0 or a negative errno.
- */
-int mmg_shared_init(struct mmg_domain *domain)
-{
-	xa_init_flags(&domain->shared_ids, XA_FLAGS_ALLOC | XA_FLAGS_ACCOUNT);
-	return rhltable_init(&domain->shared, &mmg_shared_params);
-}
-
-/**
- * mmg_shared_destroy - free the table
- * @domain: with no shared page left
- */
-void mmg_shared_destroy(struct mmg_domain *domain)
-{
-	WARN_ON_ONCE(domain->nr_shared);
-	xa_destroy(&domain->shared_ids);
-	rhltable_destroy(&domain->shared);
-}
 
 /**
  * mmg_folio_is - does a folio point back to a description
@@ -194,7 +167,7 @@ void mmg_shared_unlock(struct mmg_shared *shared, struct folio *folio)
 /**
  * mmg_shared_takes - does a shared page take another mapping?
  * @shared: whose page is there
- * @pending: entries that have been put on its chain for mappings to come
+ * @pending: mappings to come, with entries that are not on the chain yet
  *
  * Both the mappings of a page and the length of its chain are bounded: with
  * them the time that a walk of its reverse map takes.
@@ -206,7 +179,7 @@ bool mmg_shared_takes(const struct mmg_shared *shared, unsigned int pending)
 	const unsigned int limit = READ_ONCE(mmg_tunables.max_page_sharing);
 	struct folio *folio = READ_ONCE(shared->folio);
 
-	return shared->count < limit &&
+	return shared->count + pending < limit &&
 	       folio_mapcount(folio) + pending < limit &&
 	       !folio_test_hwpoison(folio) &&
 	       (READ_ONCE(mmg_tunables.merge_across_nodes) ||
@@ -216,49 +189,51 @@ bool mmg_shared_takes(const struct mmg_shared *shared, unsigned int pending)
 /*
  * Several pages may have one content, see mmg_shared_takes(). New ones are in
  * front of old ones, and one that is full may have room again, so not only the
- * first one is looked at. Stops at one that is gone, which is @gone then.
+ * newest one is looked at. Stops at one that is gone, which is @gone then.
  */
-static struct mmg_shared *mmg_shared_look(struct mmg_domain *domain, u64 hash,
+static struct mmg_shared *mmg_shared_look(const struct mmg_domain *domain,
+					  struct mmg_shared *newest,
 					  struct mmg_shared **gone)
 {
 	unsigned int tries = MMG_SHARED_TRIES;
-	struct mmg_shared *shared, *found = NULL;
-	struct rhlist_head *list, *pos;
+	struct mmg_shared *shared;
 
 	*gone = NULL;
-	rcu_read_lock();
-	list = rhltable_lookup(&domain->shared, &hash, mmg_shared_params);
-	rhl_for_each_entry_rcu(shared, pos, list, link) {
-		if (!mmg_shared_there(shared))
+	for (shared = newest; shared && tries--;
+	     shared = mmg_index_older(&domain->index, shared)) {
+		if (!mmg_shared_there(shared)) {
 			*gone = shared;
-		else if (mmg_shared_takes(shared, 0))
-			found = shared;
-		if (*gone || found || !--tries)
-			break;
+			return NULL;
+		}
+		if (mmg_shared_takes(shared, 0))
+			return shared;
 	}
-	rcu_read_unlock();
-	return found;	/* domain->lock keeps it */
+	return NULL;
 }
 
 /**
- * mmg_shared_find - find a shared page that takes another mapping
+ * mmg_shared_find - find who has a content by its hash
  * @domain: to look in
  * @hash: of the content
+ * @found: out, a shared page that takes another mapping, or NULL
  *
  * Frees descriptions of pages that are gone.
  *
- * Return: the shared page, or NULL.
+ * Return: the id of an indexed entry that has it, or MMG_NIL.
  */
-struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash)
+u32 mmg_shared_find(struct mmg_domain *domain, u64 hash,
+		    struct mmg_shared **found)
 {
-	struct mmg_shared *found, *gone;
+	struct mmg_shared *newest, *gone;
+	u32 id;
 
 	do {
-		found = mmg_shared_look(domain, hash, &gone);
+		id = mmg_index_find(&domain->index, hash, &newest);
+		*found = mmg_shared_look(domain, newest, &gone);
 		if (gone)
 			mmg_shared_free(gone);
 	} while (gone);
-	return found;
+	return id;
 }
 
 /**
@@ -272,66 +247,76 @@ struct mmg_shared *mmg_shared_find(struct mmg_domain *domain, u64 hash)
  */
 struct mmg_shared *mmg_shared_peek(struct mmg_domain *domain, u64 hash)
 {
-	struct mmg_shared *gone;
+	struct mmg_shared *newest, *gone;
 
-	return mmg_shared_look(domain, hash, &gone);
+	mmg_index_find(&domain->index, hash, &newest);
+	return mmg_shared_look(domain, newest, &gone);
 }
 
 /**
- * mmg_shared_alloc - make a description that no page points to yet
- * @domain: that it is for
- * @hash: of the content that the page is going to have
+ * mmg_shared_reserve - make room for the numbers of shared pages to come
+ * @domain: of the pages
+ * @nr: how many; without memory for it mmg_shared_new() may fail
+ */
+void mmg_shared_reserve(struct mmg_domain *domain, unsigned int nr)
+{
+	mmg_numbers_reserve(&domain->index.shared, nr);
+}
+
+/**
+ * mmg_shared_new - make a description that no page points to yet
+ * @chunk: of the page that is going to be the shared page
+ * @slot: of that page, which is in the index; the description takes its place,
+ *	and it has to be made something else
  * @gfp: how to look for memory; it is not worth much trouble
  *
- * Return: the description, or NULL if there is no memory.
+ * Return: the description, or NULL if there is no memory, or the content has a
+ * shared page that takes another mapping.
  */
-struct mmg_shared *mmg_shared_alloc(struct mmg_domain *domain, u64 hash,
-				    gfp_t gfp)
+struct mmg_shared *mmg_shared_new(struct mmg_chunk *chunk, unsigned int slot,
+				  gfp_t gfp)
 {
+	struct mmg_domain *domain = chunk->region->domain;
+	u32 id = mmg_entry_id(chunk, slot);
 	struct mmg_shared *shared;
 
-	gfp |= __GFP_NORETRY | __GFP_NOWARN;
-	shared = kmem_cache_zalloc(mmg_shared_cache, gfp);
+	shared = kmem_cache_zalloc(mmg_shared_cache,
+				   gfp | __GFP_NORETRY | __GFP_NOWARN);
 	if (!shared)
 		return NULL;
 	shared->owner.ops = &mmg_owner_ops[domain->advised];
-	shared->hash = hash;
+	shared->hash = chunk->entries[slot].hash;
 	shared->domain = domain;
 	shared->first = MMG_NIL;
-	if (xa_alloc(&domain->shared_ids, &shared->id, shared, xa_limit_32b,
-		     gfp)) {
+	if (!mmg_numbers_add(&domain->index.shared, shared, &shared->id)) {
 		kmem_cache_free(mmg_shared_cache, shared);
 		return NULL;
 	}
-	domain->nr_shared++;
+	if (mmg_index_replace(&domain->index, id, shared))
+		return shared;
+
+	if (mmg_shared_peek(domain, shared->hash)) {
+		mmg_numbers_remove(&domain->index.shared, shared->id);
+		kmem_cache_free(mmg_shared_cache, shared);
+		return NULL;
+	}
+	mmg_index_remove(&domain->index, id);
+	mmg_index_insert_shared(&domain->index, shared);
 	return shared;
 }
 
 /**
- * mmg_shared_add - let a shared page be found
- * @shared: that mmg_shared_alloc() made, with its first mapping
- *
- * Without memory for its place in the table no further page will join it:
- * that costs one page until it is unmapped, and nothing else.
- */
-void mmg_shared_add(struct mmg_shared *shared)
-{
-	if (rhltable_insert(&shared->domain->shared, &shared->link,
-			    mmg_shared_params))
-		pr_debug("no room in the table of shared pages\n");
-}
-
-/**
  * mmg_shared_rehash - give a description the hash that its content has
- * @shared: that mmg_shared_add() was called for
+ * @shared: to be found by it
  * @hash: of the content
  */
 void mmg_shared_rehash(struct mmg_shared *shared, u64 hash)
 {
-	rhltable_remove(&shared->domain->shared, &shared->link,
-			mmg_shared_params);
+	struct mmg_index *index = &shared->domain->index;
+
+	mmg_index_remove_shared(index, shared);
 	shared->hash = hash;
-	mmg_shared_add(shared);
+	mmg_index_insert_shared(index, shared);
 }
 
 /**
@@ -352,10 +337,8 @@ void mmg_shared_free(struct mmg_shared *shared)
 					MMG_SHARED ? MMG_MAPPED : MMG_NONE);
 	}
 
-	/* Not in the table: mmg_shared_add() failed, or was not called. */
-	rhltable_remove(&domain->shared, &shared->link, mmg_shared_params);
-	xa_erase(&domain->shared_ids, shared->id);
-	domain->nr_shared--;
+	mmg_index_remove_shared(&domain->index, shared);
+	mmg_numbers_remove(&domain->index.shared, shared->id);
 	/* Lookups hold domain->lock: there is no reader to wait for. */
 	kmem_cache_free(mmg_shared_cache, shared);
 }
@@ -369,7 +352,7 @@ void mmg_shared_free(struct mmg_shared *shared)
  */
 struct mmg_shared *mmg_shared_by_id(struct mmg_domain *domain, u32 id)
 {
-	return xa_load(&domain->shared_ids, id);
+	return mmg_numbers_get(&domain->index.shared, id);
 }
 
 /**
@@ -423,13 +406,13 @@ static int mmg_shared_mappings(struct mmg_shared *shared)
  */
 void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing)
 {
-	struct mmg_shared *pos;
 	unsigned long id;
 
 	*shared = 0;
 	*sharing = 0;
-	xa_for_each(&domain->shared_ids, id, pos) {
-		int mappings = mmg_shared_mappings(pos);
+	for (id = 0; id < mmg_numbers_end(&domain->index.shared); id++) {
+		struct mmg_shared *pos = mmg_shared_by_id(domain, id);
+		int mappings = pos ? mmg_shared_mappings(pos) : 0;
 
 		if (mappings > 0) {
 			++*shared;
@@ -451,7 +434,6 @@ void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing)
 void mmg_shared_copies_count(struct mmg_domain *domain, u64 *contents,
 			     u64 *copies)
 {
-	struct mmg_shared *pos;
 	u64 shared, sharing;
 	unsigned long id;
 
@@ -459,17 +441,13 @@ void mmg_shared_copies_count(struct mmg_domain *domain, u64 *contents,
 	mmg_shared_count(domain, &shared, &sharing);
 	*contents = 0;
 	*copies = 0;
-	xa_for_each(&domain->shared_ids, id, pos) {
-		struct rhlist_head *list;
+	for (id = 0; id < mmg_numbers_end(&domain->index.shared); id++) {
+		const struct mmg_shared *pos = mmg_shared_by_id(domain, id);
 
-		rcu_read_lock();
-		list = rhltable_lookup(&domain->shared, &pos->hash,
-				       mmg_shared_params);
-		if (list && rcu_access_pointer(list->next)) {
+		if (pos && (pos->older != MMG_NIL || pos->newer != MMG_NIL)) {
 			++*copies;
-			*contents += list == &pos->link;
+			*contents += pos->newer == MMG_NIL;
 		}
-		rcu_read_unlock();
 		cond_resched();
 	}
 }
@@ -515,17 +493,20 @@ static void mmg_shared_tidy_one(struct mmg_shared *shared)
  */
 void mmg_shared_tidy(struct mmg_domain *domain)
 {
+	const struct mmg_numbers *numbers = &domain->index.shared;
+	unsigned long id = domain->tidied, end = id + MMG_SHARED_SKIP;
 	unsigned int left = MMG_SHARED_TIDY;
-	unsigned long id = domain->tidied;
-	struct mmg_shared *shared;
 
-	xa_for_each_start(&domain->shared_ids, id, shared, domain->tidied) {
-		if (!left--)
-			break;
-		mmg_shared_tidy_one(shared);
+	for (; left && id < min(end, mmg_numbers_end(numbers)); id++) {
+		struct mmg_shared *shared = mmg_shared_by_id(domain, id);
+
+		if (shared) {
+			mmg_shared_tidy_one(shared);
+			left--;
+		}
 		cond_resched();
 	}
-	if (!shared) {
+	if (id >= mmg_numbers_end(numbers)) {
 		domain->tidies++;
 		id = 0;
 	}
@@ -538,7 +519,6 @@ static int mmg_memory_callback(struct notifier_block *self,
 {
 	const struct memory_notify *notify = arg;
 	struct mmg_domain *domain = NULL;
-	struct mmg_shared *shared;
 	unsigned long id;
 
 	if (action != MEM_OFFLINE)
@@ -546,9 +526,15 @@ static int mmg_memory_callback(struct notifier_block *self,
 
 	while ((domain = mmg_domain_next(domain))) {
 		mmg_domain_lock(domain);
-		xa_for_each(&domain->shared_ids, id, shared) {
-			unsigned long pfn = folio_pfn(READ_ONCE(shared->folio));
+		for (id = 0; id < mmg_numbers_end(&domain->index.shared);
+		     id++) {
+			struct mmg_shared *shared = mmg_shared_by_id(domain,
+								     id);
+			unsigned long pfn;
 
+			if (!shared)
+				continue;
+			pfn = folio_pfn(READ_ONCE(shared->folio));
 			if (pfn - notify->start_pfn < notify->nr_pages)
 				mmg_shared_free(shared);
 		}
