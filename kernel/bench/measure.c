@@ -92,16 +92,24 @@ static long long sample(const struct engine *engine, pid_t thread,
 	return saved;
 }
 
+/* Samples one after the other, while no scanner runs: what one costs. */
+static void samples(const struct engine *engine, pid_t thread)
+{
+	unsigned int i;
+
+	for (i = 0; i <= ASKS; i++)
+		sample(engine, thread, 0);
+}
+
 /*
  * What the watching itself costs: waiting for a while without any scanner, a
- * reading of the clock, and samples one after the other.
+ * reading of the clock, and samples while nothing is saved.
  */
 static void measure_watching(void)
 {
 	const struct engine *engine = &engines[0];
 	pid_t thread = engine_thread(engine);
 	long long wall, cpu, asked = ask_ns(thread), end;
-	unsigned int i;
 	int file;
 
 	wall = clock_wall();
@@ -115,8 +123,7 @@ static void measure_watching(void)
 	close(file);
 	cpu = clock_cpu(thread) - cpu - asked;
 	wall = clock_wall() - wall;
-	for (i = 0; i <= ASKS; i++)
-		sample(engine, thread, end);
+	samples(engine, thread);
 	line_begin("watching");
 	line_int("ask_ns", asked);
 	line_int("ns_per_s", cpu * 1000 / (wall / MS));
@@ -276,6 +283,10 @@ static void measure_growth(const struct engine *engine)
 	if (place_subject->churn)
 		measure_churn(engine);
 	engine_write(engine, "run", 0);
+	/* The more there is to count, the more a sample may cost. */
+	samples(engine, thread);
+	line_begin("looking");
+	line_end();
 	engine->end();
 }
 

@@ -201,6 +201,19 @@ def test_times_are_net_of_looking() -> None:
     assert median(result, "ksm", "cpu50") == 7.5 - 1.5
 
 
+def test_counting_what_is_saved_is_looking_too() -> None:
+    """An engine that counts needs longer for a sample the more there is; it does so only for us."""
+    looking = line("watching", ask_ns=ASK, ns_per_s=WATCH, sample_ns=10**8)
+    points = (0, 0), (10, 50), (20, 100)
+    full = line("looking", "memmerge", sample_ns=10**9)
+    result = only([looking, growth("ksm", *points), growth("memmerge", *points), full])
+    assert median(result, "memmerge", "look") == 10**9
+    assert median(result, "memmerge", "cpu50") == pytest.approx(5 - 0.55)
+    assert median(result, "ksm", "cpu50") == pytest.approx(5 - 0.1)
+    assert median(result, "memmerge", "wall50") == 10
+    assert median(result, "ksm", "look") is None
+
+
 def test_no_saving_has_no_times() -> None:
     """Zero is reached at once; that would be the best time of all."""
     result = only([growth("ksm", (0, 0), (10, 0)), growth("memmerge", (0, 0), (1, 0))])

@@ -95,7 +95,7 @@ def growth(end: Line, samples: Sequence[Mapping[str, int]]) -> Line:
 
 
 def watched(end: Line, samples: Sequence[Mapping[str, int]]) -> Line:
-    """What watching costs, and what a sample does: the median of some that were taken one after the other."""
+    """What a sample costs, beside what was said: the median of some that were taken one after the other."""
     times = [each["cpu_ns"] for each in samples]
     steps = [after - before for before, after in pairwise(times)]
     return replace(end, data={**end.data, "sample_ns": round(median(steps))}) if steps else end

@@ -58,7 +58,7 @@ class Ear:
         if line.kind == "sample":
             self._samples.append({"cpu_ns": cpu_ns(kernel), **line.data})
             return None
-        if line.kind in ("settled", "watching"):
+        if line.kind in ("settled", "watching", "looking"):
             made = lines.growth if line.kind == "settled" else lines.watched
             line = made(line, self._samples)
             self._samples = []

@@ -60,6 +60,7 @@ METRICS: Mapping[str, Metric] = {
     "cpu50": Metric(title="CPU time to 50 % of the final saving", unit="s"),
     "cpu95": Metric(title="CPU time to 95 % of the final saving", unit="s"),
     "share": Metric(title="share of a CPU while the saving grows", unit="share", better=""),
+    "look": Metric(title="CPU time to read how much is saved", unit="ns", better=""),
     "metadata": Metric(title="metadata per scanned page", unit="bytes"),
     "saved": Metric(title="memory saved", unit="bytes", better="higher"),
     "net": Metric(title="memory saved, net of metadata", unit="bytes", better="higher"),
@@ -197,8 +198,9 @@ def _pair(pages: int, lines: Sequence[Line]) -> dict[str, dict[str, float]]:
     final = max((max(line.data["saved"]) for line in lines if line.kind == "growth"), default=0)
     for engine in ENGINES:
         figures: dict[str, float] = {}
+        looking = by_kind.get((engine, "looking"), [])
         for line in by_kind.get((engine, "growth"), []):
-            figures |= _growth(line, final, cost)
+            figures |= _growth(line, final, cost, looking)
         passes = sorted(by_kind.get((engine, "pass"), []), key=lambda each: each.data["pass"])
         if passes:
             figures |= _passes(passes, pages, cost, engine)
@@ -273,11 +275,22 @@ def _writes(line: Line) -> dict[str, float]:
     return {"write50": float(at[500]), "write99": float(at[990]), "write_max": float(at[1000])}
 
 
-def _growth(line: Line, final: int, cost: _Watching) -> dict[str, float]:
-    """Times to parts of the final saving, which is the larger one of the two engines'."""
+def _growth(line: Line, final: int, cost: _Watching, looking: Sequence[Line]) -> dict[str, float]:
+    """Times to parts of the final saving, which is the larger one of the two engines'.
+
+    What the samples cost is taken off; an engine that counts what is saved needs longer the more that is.
+    """
     wall, saved = line.data["wall_ns"], line.data["saved"]
-    cpu = [spent - number * cost.sample for number, spent in enumerate(line.data["cpu_ns"])]
     figures = {}
+    per_page = 0.0
+    if looking and "sample_ns" in looking[0].data:
+        figures["look"] = float(max(looking[0].data["sample_ns"], 0))
+        per_page = max(figures["look"] - cost.sample, 0.0) / saved[-1] if saved[-1] > 0 else 0.0
+    cpu, watched = [], 0.0
+    for number, spent in enumerate(line.data["cpu_ns"]):
+        if number:
+            watched += cost.sample + per_page * saved[number]
+        cpu.append(spent - watched)
     for part in (50, 95):
         for name, clock in (("wall", wall), ("cpu", cpu)):
             reached = crossing(clock, saved, final * part / 100) if final > 0 else None
