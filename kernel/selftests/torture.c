@@ -82,6 +82,9 @@ static void *worker_thread(void *arg)
 	}
 	work_settle(a);
 	atomic_store(&actor->phase, P_SETTLE);
+	phase_wait(P_STOPPED);
+	work_rewrite(a);
+	atomic_store(&actor->phase, P_WRITTEN);
 	phase_wait(P_UNMERGED);
 	check_area(a);
 	atomic_store(&actor->phase, P_END);
@@ -231,6 +234,17 @@ static void end_all(void)
 	}
 }
 
+static void wait_for_control(enum phase phase, unsigned int count)
+{
+	const struct actor *control = &board->actors[WORKERS_MAX];
+
+	while (board->opt.engine && atomic_load(&control->phase) < (int)phase) {
+		usleep(5000);
+		watch(pids, count);
+		show_progress(false);
+	}
+}
+
 static unsigned long unshared_total;
 
 /* Nothing may be left of a round. */
@@ -284,13 +298,12 @@ static void one_round(unsigned int round)
 	atomic_store(&board->phase, P_RUN);
 	wait_for(P_SETTLE, pids, count);
 	atomic_store(&board->phase, P_SETTLE);
-	/* The controllers end what they do, and unmerge. */
-	while (board->opt.engine &&
-	       atomic_load(&board->actors[WORKERS_MAX].phase) < P_UNMERGED) {
-		usleep(5000);
-		watch(pids, count);
-		show_progress(false);
-	}
+	/* The controllers end what they do, and stop the scanners. */
+	wait_for_control(P_STOPPED, count);
+	atomic_store(&board->phase, P_STOPPED);
+	wait_for(P_WRITTEN, pids, count);
+	atomic_store(&board->phase, P_WRITTEN);
+	wait_for_control(P_UNMERGED, count);
 	atomic_store(&board->phase, P_UNMERGED);
 	wait_all(pids, count);
 	if (!board->opt.engine)

@@ -59,7 +59,11 @@ struct tally {
 	atomic_ulong tried, done, refused;
 };
 
-enum phase { P_START, P_RUN, P_SETTLE, P_UNMERGED, P_END };
+/* Of the board what all may do; of an actor what it has done. */
+enum phase {
+	P_START, P_RUN, P_SETTLE, P_STOPPED, P_WRITTEN, P_UNMERGED, P_END
+};
+
 
 /* One thread of a worker, or a controller, as all others see it. */
 struct actor {
@@ -184,6 +188,7 @@ void area_init(struct area *a, unsigned int actor);
 void area_map(struct area *a);
 bool work_one(struct area *a, unsigned long n);
 void work_settle(struct area *a);
+void work_rewrite(struct area *a);
 
 /* ---- guests ---- */
 

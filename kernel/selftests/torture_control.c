@@ -607,6 +607,8 @@ void control_main(unsigned int round, bool unmerge)
 			refused("unmerge in the end", err, 0);
 		count(MEMMERGE_UNMERGE, &arg);
 	}
+	atomic_store(&board->actors[WORKERS_MAX].phase, P_STOPPED);
+	phase_wait(P_WRITTEN);
 	if (unmerge)
 		unmerge_finally();
 	atomic_store(&board->actors[WORKERS_MAX].phase, P_UNMERGED);

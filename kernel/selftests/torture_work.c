@@ -932,6 +932,25 @@ void work_settle(struct area *a)
 	check_area(a);
 }
 
+/*
+ * Write what is there to every page: then none of them is shared, and what is
+ * merged from now on is known to be merged by that.
+ */
+void work_rewrite(struct area *a)
+{
+	unsigned long i;
+
+	for (i = 0; i < AREA_PAGES; i++) {
+		if (a->page[i].state == HOLE)
+			continue;
+		if (mprotect(at(a, i), PAGE, PROT_READ | PROT_WRITE))
+			die("page %lu cannot be made writable: %s", i,
+			    strerror(errno));
+		a->page[i].prot = PROT_READ | PROT_WRITE;
+		write_same(at(a, i));
+	}
+}
+
 /* Reserve the addresses of an area, across the border of a page table. */
 void area_init(struct area *a, unsigned int actor)
 {
