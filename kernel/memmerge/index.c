@@ -20,7 +20,6 @@
  * equal content. A page that becomes a shared page takes the place that its
  * entry has, which costs next to nothing.
  */
-#include <linux/prefetch.h>
 #include <linux/slab.h>
 
 #include "internal.h"

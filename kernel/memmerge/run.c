@@ -57,6 +57,7 @@ struct mmg_side {
  * @zero: all of them are to map the zero page
  * @shared: otherwise, the shared page of each; of @there, once it is one
  * @kpages: what to replace each by
+ * @pending: pages before the present one that are to map its shared page, too
  * @mates: how many of @there have become shared pages
  */
 struct mmg_run {
@@ -66,6 +67,7 @@ struct mmg_run {
 	bool zero;
 	struct mmg_shared *shared[MMG_RUN];
 	struct page *kpages[MMG_RUN];
+	unsigned int pending;
 	unsigned int mates;
 };
 
@@ -185,15 +187,16 @@ static bool mmg_run_join(struct mmg_run *run, unsigned int i)
 
 	if (i && run->shared[i - 1] == shared) {
 		run->kpages[i] = run->kpages[i - 1];
-		return mmg_shared_takes(shared, i);
+		return mmg_shared_takes(shared, ++run->pending);
 	}
+	run->pending = 0;
 	folio = mmg_shared_get(shared);
 	if (!folio)
 		return false;
 	if (!folio_trylock(folio))
 		goto out;
 	run->kpages[i] = folio_page(folio, 0);
-	if (mmg_folio_is(folio, shared) && mmg_shared_takes(shared, i))
+	if (mmg_folio_is(folio, shared) && mmg_shared_takes(shared, 0))
 		return true;
 	folio_unlock(folio);
 out:
@@ -253,7 +256,8 @@ static bool mmg_run_same(const struct mmg_run *run, unsigned int i)
 	if (i + 1 < run->here.nr) {
 		next = run->here.pages[i + 1];
 		if (run->there.chunk)
-			next_equal = run->there.pages[i + 1];
+			next_equal = i + 1 < run->there.nr ?
+				     run->there.pages[i + 1] : NULL;
 		else if (!run->zero)
 			next_equal =
 				&READ_ONCE(run->shared[i + 1]->folio)->page;
@@ -328,7 +332,6 @@ static unsigned int mmg_run_merge(struct mmg_run *run, unsigned long *merged)
 	struct mmg_side *here = &run->here;
 	unsigned int i, nr, locked;
 
-	run->mates = 0;
 	nr = mmg_side_begin(here);
 	/* No more than can be needed: a write to a protected page is a fault. */
 	nr = find_first_zero_bit(here->ready, nr);
@@ -521,6 +524,7 @@ bool mmg_run_try(struct mmg_batch *batch, struct mmg_chunk *chunk,
 
 	memset(ran, 0, sizeof(*ran));
 	run->domain = chunk->region->domain;
+	run->mates = 0;
 	run->here.chunk = chunk;
 	run->here.held = read ? NULL : batch->pages + slot;
 	nr = mmg_run_plan(run, batch, slot, min(end - slot, batch->most),

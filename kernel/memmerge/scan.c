@@ -972,6 +972,7 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 {
 	unsigned int slot = (start - scan->chunk->start) >> PAGE_SHIFT;
 	unsigned int last = (end - scan->chunk->start) >> PAGE_SHIFT;
+	struct mmg_domain *domain = scan->region->domain;
 	struct mmg_batch *batch = scan->batch;
 	unsigned int some = MMG_READ_FIRST;
 
@@ -991,7 +992,8 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 		mmg_read(scan, slot, next);
 		/* Where nothing merged lately, read on rather than wait. */
 		while (some == MMG_DECIDE && next < last &&
-		       mutex_is_locked(&scan->region->domain->lock)) {
+		       !READ_ONCE(domain->nr_huge) &&
+		       mutex_is_locked(&domain->lock)) {
 			unsigned int more = min(next + MMG_READ_ON, last);
 
 			mmg_read(scan, next, more);

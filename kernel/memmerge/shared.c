@@ -20,7 +20,6 @@
  */
 #include <linux/memory.h>
 #include <linux/pagemap.h>
-#include <linux/printk.h>
 #include <linux/slab.h>
 
 #include "internal.h"
