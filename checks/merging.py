@@ -76,7 +76,7 @@ def engine(it: Claim, view: View, expected: Merged, *, huge: int = 0) -> None:
         view: after the scan.
         expected: what merging must come to.
         huge: pages that were in huge pages. Since 6.12 the kernel itself maps the zero page for those of
-            zeroes when a huge page is split, so the engine finds nothing there to merge: all of them, or none.
+            zeroes when a huge page is split; there the engine finds nothing to merge.
     """
     it.witness("engine", "pages_shared of the domain", expected.shared, view.stat["pages_shared"], "pages")
     it.witness("engine", "pages_sharing of the domain", expected.sharing, view.stat["pages_sharing"], "pages")
