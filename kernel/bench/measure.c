@@ -93,7 +93,7 @@ static long long sample(const struct engine *engine, pid_t thread,
 }
 
 /* Samples one after the other, while no scanner runs: what one costs. */
-static void samples(const struct engine *engine, pid_t thread)
+static void sample_often(const struct engine *engine, pid_t thread)
 {
 	unsigned int i;
 
@@ -123,7 +123,7 @@ static void measure_watching(void)
 	close(file);
 	cpu = clock_cpu(thread) - cpu - asked;
 	wall = clock_wall() - wall;
-	samples(engine, thread);
+	sample_often(engine, thread);
 	line_begin("watching");
 	line_int("ask_ns", asked);
 	line_int("ns_per_s", cpu * 1000 / (wall / MS));
@@ -284,7 +284,7 @@ static void measure_growth(const struct engine *engine)
 		measure_churn(engine);
 	engine_write(engine, "run", 0);
 	/* The more there is to count, the more a sample may cost. */
-	samples(engine, thread);
+	sample_often(engine, thread);
 	line_begin("looking");
 	line_end();
 	engine->end();
