@@ -64,7 +64,6 @@ enum phase {
 	P_START, P_RUN, P_SETTLE, P_STOPPED, P_WRITTEN, P_UNMERGED, P_END
 };
 
-
 /* One thread of a worker, or a controller, as all others see it. */
 struct actor {
 	atomic_ulong n;			/* operations done */
