@@ -148,7 +148,7 @@ def ask(target: Target, verb: str) -> dict[str, Any]:
     if not result.ok:
         raise MergelabError(
             f"{target.name}: {result.stderr.strip()}",
-            "role memmerge installs mergelab-host: run deploy first",
+            "role memmerge installs mergelab-host: run make qualify first, or apply the role",
         )
     said: dict[str, Any] = json.loads(result.stdout)
     return said
