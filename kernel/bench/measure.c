@@ -23,6 +23,7 @@
 #define CALIBRATE_MS	400
 #define ASKS		15
 #define LIMIT_MS	4000
+#define TWOS		5
 
 static void sleep_ms(long long ms)
 {
@@ -41,7 +42,8 @@ static long long memory_free(void)
  * Wait for the end of a pass, with as little work as can be; returns when it
  * was not yet over.
  */
-static long long wait_pass(const struct engine *engine, long long passes)
+static long long wait_pass(const struct engine *engine, long long passes,
+			   long long poll_ms)
 {
 	long long limit = clock_wall() + PASS_LIMIT, before = clock_wall();
 	int file = engine_open(engine, "full_scans");
@@ -50,7 +52,7 @@ static long long wait_pass(const struct engine *engine, long long passes)
 		if (before > limit)
 			tap_end(TAP_FAIL, "%s: no end of a pass", engine->name);
 		before = clock_wall();
-		sleep_ms(POLL_MS);
+		sleep_ms(poll_ms);
 	}
 	close(file);
 	return before;
@@ -301,10 +303,10 @@ static void measure_join(const struct engine *engine)
 	process_order(&late, ORDER_FILL, 0);
 	/* Not in the middle of a pass: one more, and its gap. */
 	passes = engine_read(engine, "full_scans") + 1;
-	wait_pass(engine, passes);
+	wait_pass(engine, passes, POLL_MS);
 	engine->add(&late);
 	for (pass = 1; pass <= JOIN_PASSES; pass++) {
-		wait_pass(engine, passes + pass);
+		wait_pass(engine, passes + pass, POLL_MS);
 		/* Some begin a new merged page: the others have enough. */
 		if (engine_saved(engine) >= saved + JOIN_PAGES * 9 / 10)
 			break;
@@ -336,7 +338,7 @@ static void measure_passes(const struct engine *engine)
 	cpu = clock_cpu(thread);
 	engine_write(engine, "run", 1);
 	for (pass = 1; pass <= place_subject->passes; pass++) {
-		long long before = wait_pass(engine, start + pass);
+		long long before = wait_pass(engine, start + pass, POLL_MS);
 		long long cpu_ns = clock_cpu(thread) - cpu;
 		long long wall_ns = clock_wall() - wall;
 		long long saved = engine_saved(engine);
@@ -419,51 +421,70 @@ static void measure_limits(const struct engine *engine)
  * What a second processor is worth to those who share nothing: the same memory,
  * read and hashed by one process at a time, and by two.
  */
-static void measure_readers(unsigned int first)
+static void measure_readers(unsigned int readers)
 {
-	unsigned int i;
+	long long wall = clock_wall();
 
-	for (i = 0; i < 2; i++) {
-		unsigned int readers = 1 + (first + i) % 2;
-		long long wall = clock_wall();
-
-		processes_order_some(ORDER_FLOOR, 0, readers);
-		line_begin("readers");
-		line_int("readers", readers);
-		line_int("wall_ns", clock_wall() - wall);
-		line_end();
-	}
+	processes_order_some(ORDER_FLOOR, 0, readers);
+	line_begin("readers");
+	line_int("readers", readers);
+	line_int("wall_ns", clock_wall() - wall);
+	line_end();
 }
 
-/* How long does a first pass take with one scanner, and with two? */
-static void measure_scanners(const struct engine *engine, unsigned int first)
+/*
+ * How long does a first pass take with so many scanners? Whoever waits for its
+ * end needs a processor that two of them would have; so it looks seldom before
+ * the end is near, by what the last such pass took.
+ */
+static void measure_scanners(const struct engine *engine, unsigned int scanners)
+{
+	static long long last[3];
+	long long start, cpu, wall;
+
+	engine_write(engine, "scanners", scanners);
+	engine_attach(engine);
+	tune(engine, BATCH, 0);
+	start = engine_read(engine, "full_scans");
+	cpu = engine_read(engine, "scan_cpu_ns");
+	wall = clock_wall();
+	engine_write(engine, "run", 1);
+	sleep_ms(last[scanners] * 3 / 4 / MS);
+	wait_pass(engine, start + 1, 1);
+	wall = clock_wall() - wall;
+	last[scanners] = wall;
+	engine_write(engine, "run", 0);
+	cpu = engine_read(engine, "scan_cpu_ns") - cpu;
+	engine->end();
+	engine_write(engine, "scanners", 1);
+
+	line_begin("scanners");
+	line_int("scanners", scanners);
+	line_int("wall_ns", wall);
+	line_int("account_ns", cpu);
+	line_end();
+}
+
+/*
+ * One and two of them, in alternating order, and some times: each is so short
+ * that what else the machine does shows.
+ */
+static void measure_twos(const struct engine *engine, unsigned int first)
 {
 	unsigned int i;
 
-	for (i = 0; i < 2; i++) {
-		unsigned int scanners = 1 + (first + i) % 2;
-		long long start, cpu, wall;
+	place_engine = engine->name;
+	line_begin("run");
+	line_end();
+	for (i = 0; i < 2 * TWOS; i++) {
+		unsigned int nr = 1 + (first + i + i / 2) % 2;
 
-		engine_write(engine, "scanners", scanners);
-		engine_attach(engine);
-		tune(engine, BATCH, 0);
-		start = engine_read(engine, "full_scans");
-		cpu = engine_read(engine, "scan_cpu_ns");
-		wall = clock_wall();
-		engine_write(engine, "run", 1);
-		wait_pass(engine, start + 1);
-		wall = clock_wall() - wall;
-		engine_write(engine, "run", 0);
-		cpu = engine_read(engine, "scan_cpu_ns") - cpu;
-		engine->end();
-
-		line_begin("scanners");
-		line_int("scanners", scanners);
-		line_int("wall_ns", wall);
-		line_int("account_ns", cpu);
-		line_end();
+		place_engine = NULL;
+		measure_readers(nr);
+		place_engine = engine->name;
+		measure_scanners(engine, nr);
 	}
-	engine_write(engine, "scanners", 1);
+	place_engine = NULL;
 }
 
 static void measure_engine(const struct engine *engine, long long checksum)
@@ -504,18 +525,17 @@ void measure_subject(const struct subject *subject, unsigned long pages,
 	checksum = processes_order(ORDER_CHECKSUM, 0);
 	for (place_pair = 1; place_pair <= pairs; place_pair++) {
 		measure_watching();
-		if (subject->scanners)
-			measure_readers(place_pair);
-		if (subject->limits || subject->scanners) {
+		if (subject->scanners) {
+			processes_order(ORDER_TOUCH, 0);
+			measure_twos(&engines[MEMMERGE], place_pair);
+			continue;
+		}
+		if (subject->limits) {
 			place_engine = engines[MEMMERGE].name;
 			line_begin("run");
 			line_end();
 			processes_order(ORDER_TOUCH, 0);
-			if (subject->limits)
-				measure_limits(&engines[MEMMERGE]);
-			else
-				measure_scanners(&engines[MEMMERGE],
-						 place_pair);
+			measure_limits(&engines[MEMMERGE]);
 			place_engine = NULL;
 			continue;
 		}

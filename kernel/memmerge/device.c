@@ -150,9 +150,9 @@ static int mmg_scan_step(struct mmg_domain *domain, u64 id,
 	down_read(&domain->busy);
 	mmg_domain_lock(domain);
 	region = mmg_domain_region(domain, id);
-	mmg_domain_unlock(domain);
 	if (region)
 		err = mmg_scan_range(batch, region, start, end, false, pass);
+	mmg_domain_unlock(domain);
 	up_read(&domain->busy);
 	return err;
 }

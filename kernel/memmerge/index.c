@@ -218,11 +218,30 @@ static struct mmg_shared *mmg_index_newest(const struct mmg_index *index,
 						NULL;
 }
 
+/*
+ * Who has a hash: what mmg_index_seek() found, and what is behind that. Returns
+ * the id of an entry, or MMG_NIL; sets @shared to the newest shared page, or NULL.
+ */
+static u32 mmg_index_who(const struct mmg_index *index, const u32 *link,
+			 bool equal, u64 hash, struct mmg_shared **shared)
+{
+	u64 found;
+
+	*shared = mmg_index_newest(index, link, equal);
+	if (!*shared)
+		return equal ? *link : MMG_NIL;
+	link = &(*shared)->next;
+	if (*link == MMG_NIL)
+		return MMG_NIL;
+	mmg_index_node(index, *link, &found);
+	return found == hash ? *link : MMG_NIL;
+}
+
 /**
  * mmg_index_find - find who has a content by its hash
  * @index: of the domain
  * @hash: to look for
- * @shared: out, the newest shared page that has it, or NULL; or NULL
+ * @shared: out, the newest shared page that has it, or NULL
  *
  * Return: the id of an indexed entry that has it, or MMG_NIL.
  */
@@ -232,38 +251,27 @@ u32 mmg_index_find(const struct mmg_index *index, u64 hash,
 	bool equal;
 	const u32 *link = mmg_index_seek(index, mmg_bucket(index, hash), hash,
 					 &equal);
-	struct mmg_shared *newest = mmg_index_newest(index, link, equal);
 
-	if (shared)
-		*shared = newest;
-	if (newest && newest->next != MMG_NIL) {
-		u64 found;
-
-		link = &newest->next;
-		mmg_index_node(index, *link, &found);
-		return found == hash ? *link : MMG_NIL;
-	}
-	return equal && !newest ? *link : MMG_NIL;
+	return mmg_index_who(index, link, equal, hash, shared);
 }
 
 /**
  * struct mmg_walks - chains to go along
- * @ids: what is next on each
- * @hashes: at which to stop
+ * @looks: what is looked for on each, and how far that has come
  * @nr: how many
  */
 struct mmg_walks {
-	u32 ids[MMG_INDEX_FETCH];
-	u64 hashes[MMG_INDEX_FETCH];
+	struct mmg_look *looks[MMG_INDEX_FETCH];
 	unsigned int nr;
 };
 
-/* One more chain, if there is anything on it. */
-static void mmg_walks_add(struct mmg_walks *walks, u32 id, u64 hash)
+/* Go on with a chain, if there is anything more on it. */
+static void mmg_walks_add(struct mmg_walks *walks, struct mmg_look *look,
+			  u32 *link)
 {
-	walks->ids[walks->nr] = id;
-	walks->hashes[walks->nr] = hash;
-	walks->nr += id != MMG_NIL;
+	look->link = link;
+	walks->looks[walks->nr] = look;
+	walks->nr += *link != MMG_NIL;
 }
 
 /*
@@ -278,12 +286,12 @@ static void mmg_index_along(const struct mmg_index *index,
 
 		walks->nr = 0;
 		for (i = 0; i < nr; i++) {
-			u64 found, hash = walks->hashes[i];
-			u32 *next = mmg_index_node(index, walks->ids[i],
-						   &found);
+			struct mmg_look *look = walks->looks[i];
+			u64 found;
+			u32 *next = mmg_index_node(index, *look->link, &found);
 
-			if (found < hash)
-				mmg_walks_add(walks, *next, hash);
+			if (found < look->hash)
+				mmg_walks_add(walks, look, next);
 		}
 	}
 }
@@ -291,18 +299,22 @@ static void mmg_index_along(const struct mmg_index *index,
 /**
  * mmg_index_fetch - let what the index has for some hashes be fetched
  * @index: of the domain
- * @hashes: that are going to be looked for, inserted or removed soon
+ * @looks: hashes that are going to be looked for, inserted or removed soon;
+ *	where they are is filled in
  * @nr: how many, at most MMG_INDEX_FETCH
  */
-void mmg_index_fetch(const struct mmg_index *index, const u64 *hashes,
+void mmg_index_fetch(const struct mmg_index *index, struct mmg_look *looks,
 		     unsigned int nr)
 {
 	struct mmg_walks walks;
 	unsigned int i;
 
 	walks.nr = 0;
-	for (i = 0; i < nr; i++)
-		mmg_walks_add(&walks, *mmg_bucket(index, hashes[i]), hashes[i]);
+	for (i = 0; i < nr; i++) {
+		looks[i].moves = index->moves;
+		mmg_walks_add(&walks, &looks[i],
+			      mmg_bucket(index, looks[i].hash));
+	}
 	mmg_index_along(index, &walks);
 }
 
@@ -340,6 +352,7 @@ static void mmg_index_split(struct mmg_index *index)
 
 static void mmg_index_grow(struct mmg_index *index)
 {
+	struct mmg_look looks[MMG_INDEX_STEPS];
 	struct mmg_walks walks;
 	unsigned int i;
 
@@ -347,11 +360,13 @@ static void mmg_index_grow(struct mmg_index *index)
 	if (!mmg_index_extend(index))
 		return;		/* longer chains do no harm */
 	walks.nr = 0;
-	for (i = 0; i < MMG_INDEX_STEPS; i++)
-		mmg_walks_add(&walks,
-			      *mmg_split_head(index, index->buckets + i),
-			      U64_MAX);
+	for (i = 0; i < MMG_INDEX_STEPS; i++) {
+		looks[i].hash = U64_MAX;
+		mmg_walks_add(&walks, &looks[i],
+			      mmg_split_head(index, index->buckets + i));
+	}
 	mmg_index_along(index, &walks);
+	index->moves++;
 	for (i = 0; i < MMG_INDEX_STEPS; i++)
 		mmg_index_split(index);
 }
@@ -383,22 +398,43 @@ static void mmg_index_join(struct mmg_index *index)
 
 static void mmg_index_shrink(struct mmg_index *index)
 {
+	struct mmg_look looks[2 * MMG_INDEX_STEPS];
 	struct mmg_walks walks;
 	unsigned int i;
 
-	static_assert(2 * MMG_INDEX_STEPS <= MMG_INDEX_FETCH);
+	static_assert(ARRAY_SIZE(looks) <= MMG_INDEX_FETCH);
 	if (index->buckets == MMG_SEGMENT_BUCKETS)
 		return;
 	walks.nr = 0;
-	for (i = 1; i <= MMG_INDEX_STEPS; i++) {
-		unsigned long bucket = index->buckets - i;
+	for (i = 0; i < ARRAY_SIZE(looks); i++) {
+		unsigned long bucket = index->buckets - 1 - i / 2;
 
-		mmg_walks_add(&walks, *mmg_head(index, bucket), U64_MAX);
-		mmg_walks_add(&walks, *mmg_split_head(index, bucket), U64_MAX);
+		looks[i].hash = U64_MAX;
+		mmg_walks_add(&walks, &looks[i],
+			      i % 2 ? mmg_split_head(index, bucket) :
+				      mmg_head(index, bucket));
 	}
 	mmg_index_along(index, &walks);
+	index->moves++;
 	for (i = 0; i < MMG_INDEX_STEPS; i++)
 		mmg_index_join(index);
+}
+
+/**
+ * mmg_index_reserve - have buckets for some more entries
+ * @index: of the domain
+ * @nr: how many; without memory for it chains get longer
+ */
+void mmg_index_reserve(struct mmg_index *index, unsigned int nr)
+{
+	unsigned long buckets;
+
+	do {
+		buckets = index->buckets;
+		if (index->count + nr <= buckets * MMG_INDEX_LOAD)
+			break;
+		mmg_index_grow(index);
+	} while (index->buckets != buckets);
 }
 
 /**
@@ -414,8 +450,7 @@ void mmg_index_insert(struct mmg_index *index, u32 id)
 	bool equal;
 	u32 *link;
 
-	if (index->count >= index->buckets * MMG_INDEX_LOAD)
-		mmg_index_grow(index);
+	mmg_index_reserve(index, 1);
 	link = mmg_index_seek(index, mmg_bucket(index, hash), hash, &equal);
 	newest = mmg_index_newest(index, link, equal);
 	if (newest)
@@ -425,12 +460,45 @@ void mmg_index_insert(struct mmg_index *index, u32 id)
 	index->count++;
 }
 
+/**
+ * mmg_index_claim - let a page be found by its hash, if nothing else is by that
+ * @index: of the domain
+ * @id: as for mmg_index_insert()
+ * @look: for the hash of the entry, from mmg_index_fetch(); or NULL
+ * @shared: out, as for mmg_index_find(), who has the hash already
+ * @equal: out, as that returns
+ *
+ * Return: whether the page is in the index now.
+ */
+bool mmg_index_claim(struct mmg_index *index, u32 id,
+		     const struct mmg_look *look, struct mmg_shared **shared,
+		     u32 *equal)
+{
+	u64 hash;
+	u32 *next = mmg_index_node(index, id, &hash);
+	bool found;
+	u32 *link;
+
+	mmg_index_reserve(index, 1);
+	link = look && look->moves == index->moves ? look->link :
+						     mmg_bucket(index, hash);
+	link = mmg_index_seek(index, link, hash, &found);
+	*equal = mmg_index_who(index, link, found, hash, shared);
+	if (found)
+		return false;
+	*next = *link;
+	*link = id;
+	index->count++;
+	return true;
+}
+
 /* Take what @link names off a chain. */
 static void mmg_index_take(struct mmg_index *index, u32 *link, u32 *next)
 {
 	*link = *next;
 	*next = MMG_NIL;
 	index->count--;
+	index->moves++;
 
 	if (index->count * MMG_INDEX_SPARE < index->buckets)
 		mmg_index_shrink(index);
@@ -472,6 +540,7 @@ void mmg_index_insert_shared(struct mmg_index *index, struct mmg_shared *shared)
 	shared->older = MMG_NIL;
 	shared->newer = MMG_NIL;
 	if (newest) {
+		index->moves++;
 		shared->next = newest->next;
 		shared->older = newest->id;
 		newest->next = MMG_NIL;
@@ -505,6 +574,7 @@ bool mmg_index_replace(struct mmg_index *index, u32 id,
 		return false;
 	shared->older = MMG_NIL;
 	shared->newer = MMG_NIL;
+	index->moves++;
 	shared->next = *next;
 	*next = MMG_NIL;
 	*link = shared->id | MMG_ID_SHARED;
@@ -533,6 +603,7 @@ void mmg_index_remove_shared(struct mmg_index *index, struct mmg_shared *shared)
 	if (WARN_ON_ONCE(mmg_index_newest(index, link, equal) != shared))
 		return;
 	if (older) {
+		index->moves++;
 		older->next = shared->next;
 		*link = shared->older | MMG_ID_SHARED;
 	} else {

@@ -58,7 +58,9 @@ static u32 mmg_test_id(struct mmg_index_test *t, unsigned int page)
 
 static u32 mmg_test_find(struct mmg_index_test *t, u64 hash)
 {
-	return mmg_index_find(&t->index, hash, NULL);
+	struct mmg_shared *shared;
+
+	return mmg_index_find(&t->index, hash, &shared);
 }
 
 static void mmg_test_insert(struct mmg_index_test *t, u32 id, u64 hash)
@@ -549,6 +551,125 @@ static void mmg_test_shared_random(struct kunit *test)
 	kvfree(s);
 }
 
+static bool mmg_test_claim(struct mmg_index_test *t, u32 id, u64 hash,
+			   const struct mmg_look *look,
+			   struct mmg_shared **shared, u32 *equal)
+{
+	struct mmg_chunk *chunk = mmg_index_chunk(&t->index, id);
+
+	chunk->entries[mmg_id_slot(id)].hash = hash;
+	if (!mmg_index_claim(&t->index, id, look, shared, equal))
+		return false;
+	chunk->marks[mmg_id_slot(id)].state = MMG_INDEXED;
+	return true;
+}
+
+/* Who comes first has a hash, and who comes later is told. */
+static void mmg_test_claim_first(struct kunit *test)
+{
+	struct mmg_shared_test *s = mmg_shared_test_new(test);
+	struct mmg_index_test *t = test->priv;
+	struct mmg_shared *shared;
+	u32 equal;
+
+	KUNIT_EXPECT_TRUE(test, mmg_test_claim(t, mmg_test_id(t, 1), 7, NULL,
+					       &shared, &equal));
+	KUNIT_EXPECT_FALSE(test, mmg_test_claim(t, mmg_test_id(t, 2), 7, NULL,
+						&shared, &equal));
+	KUNIT_EXPECT_NULL(test, shared);
+	KUNIT_EXPECT_EQ(test, mmg_test_id(t, 1), equal);
+
+	mmg_test_replace(test, s, 1);
+	KUNIT_EXPECT_FALSE(test, mmg_test_claim(t, mmg_test_id(t, 2), 7, NULL,
+						&shared, &equal));
+	KUNIT_EXPECT_PTR_EQ(test, &s->shared[1][0], shared);
+	KUNIT_EXPECT_EQ(test, MMG_NIL, equal);
+
+	mmg_test_insert(t, mmg_test_id(t, 3), 7);
+	KUNIT_EXPECT_FALSE(test, mmg_test_claim(t, mmg_test_id(t, 2), 7, NULL,
+						&shared, &equal));
+	KUNIT_EXPECT_PTR_EQ(test, &s->shared[1][0], shared);
+	KUNIT_EXPECT_EQ(test, mmg_test_id(t, 3), equal);
+
+	mmg_test_remove(t, mmg_test_id(t, 3));
+	mmg_test_unshare(t, s, 1, 0);
+	KUNIT_EXPECT_EQ(test, 0, t->index.count);
+	kvfree(s);
+}
+
+/* Something happens to what is known of a page. */
+static void mmg_test_change(struct kunit *test, struct mmg_shared_test *s,
+			    unsigned int page, bool off)
+{
+	struct mmg_index_test *t = test->priv;
+	u32 id = mmg_test_id(t, page);
+
+	if (!mmg_test_indexed(t, id)) {
+		if (s->nr[page] && off)
+			mmg_test_unshare(t, s, page, 0);
+		else
+			mmg_test_insert(t, id, mmg_test_spread(page));
+	} else if (off || s->nr[page] == MMG_TEST_COPIES) {
+		mmg_test_remove(t, id);
+	} else {
+		mmg_test_replace(test, s, page);
+	}
+}
+
+/* What has been fetched is of use later, or known not to be, whatever happens. */
+static void mmg_test_claim_later(struct kunit *test)
+{
+	struct mmg_shared_test *s = mmg_shared_test_new(test);
+	struct mmg_index_test *t = test->priv;
+	struct mmg_look looks[16];
+	unsigned int pages[ARRAY_SIZE(looks)];
+	unsigned int i, n, claimed = 0;
+	struct rnd_state rnd;
+
+	prandom_seed_state(&rnd, 1815);
+	for (n = 0; n < 2 * MMG_TEST_PAGES; n++) {
+		/* It grows for the first half, and then shrinks. */
+		const bool shrink = n > MMG_TEST_PAGES;
+
+		for (i = 0; i < ARRAY_SIZE(looks); i++) {
+			pages[i] = prandom_u32_state(&rnd) % MMG_TEST_PAGES;
+			looks[i].hash = mmg_test_spread(pages[i]);
+		}
+		mmg_index_fetch(&t->index, looks, ARRAY_SIZE(looks));
+		for (i = 0; i < ARRAY_SIZE(looks); i++) {
+			u32 equal, id = mmg_test_id(t, pages[i]);
+			struct mmg_shared *shared;
+			bool first;
+
+			if (prandom_u32_state(&rnd) % 8 == 0)
+				mmg_test_change(test, s,
+						prandom_u32_state(&rnd) %
+							MMG_TEST_PAGES,
+						shrink || prandom_u32_state(&rnd) & 1);
+			if (mmg_test_indexed(t, id) || shrink) {
+				mmg_test_change(test, s, pages[i], shrink);
+				continue;
+			}
+			first = mmg_test_claim(t, id, looks[i].hash, &looks[i],
+					       &shared, &equal);
+			KUNIT_EXPECT_EQ(test, !s->nr[pages[i]], first);
+			KUNIT_EXPECT_EQ(test, MMG_NIL, equal);
+			KUNIT_EXPECT_PTR_EQ(test, shared, first ? NULL :
+					    &s->shared[pages[i]][s->nr[pages[i]] - 1]);
+			claimed += first;
+		}
+		if (n % 512)
+			continue;
+		for (i = 0; i < MMG_TEST_PAGES; i++)
+			mmg_test_finds(test, s, i, mmg_test_spread(i));
+	}
+	KUNIT_EXPECT_GT(test, claimed, MMG_TEST_PAGES);
+	for (i = 0; i < MMG_TEST_PAGES; i++)
+		while (s->nr[i])
+			mmg_test_unshare(t, s, i, 0);
+	kvfree(s);
+}
+
 static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_empty),
 	KUNIT_CASE(mmg_test_chunk_of_id),
@@ -562,6 +683,8 @@ static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_shared_place),
 	KUNIT_CASE(mmg_test_shared_copies),
 	KUNIT_CASE(mmg_test_shared_random),
+	KUNIT_CASE(mmg_test_claim_first),
+	KUNIT_CASE(mmg_test_claim_later),
 	{}
 };
 

@@ -328,6 +328,7 @@ static inline void *mmg_numbers_get(const struct mmg_numbers *numbers,
  * @buckets: their number
  * @bits: log2 of it, rounded up
  * @count: what is on the chains of all buckets
+ * @moves: how often something left a chain, or chains were split or joined
  * @chunks: by the part of the ids of their entries that tells them
  * @shared: shared pages, of which each has a number
  */
@@ -337,8 +338,24 @@ struct mmg_index {
 	unsigned long buckets;
 	unsigned int bits;
 	unsigned long count;
+	unsigned long moves;
 	struct mmg_numbers chunks;
 	struct mmg_numbers shared;
+};
+
+/* So many hashes can be looked for at a time. */
+#define MMG_INDEX_FETCH		64U
+
+/**
+ * struct mmg_look - where in the index a hash is, or would be
+ * @hash: to look for
+ * @link: place on a chain behind which it is, if not there
+ * @moves: of the index, for which that holds
+ */
+struct mmg_look {
+	u64 hash;
+	u32 *link;
+	unsigned long moves;
 };
 
 /**
@@ -511,8 +528,11 @@ enum mmg_saw {
  * @written: MMG_SAW_PAGE: its entry is cold, but it was written
  * @protect: pages to be write-protected before they are read, or NULL
  * @protected: MMG_SAW_PAGE: it was write-protected before it was read
+ * @look: MMG_SAW_PAGE: where the index has its hash, or NULL
+ * @looks: of some of them
  * @run: work space for runs, see run.c
  * @most: how many pages the next run may have
+ * @ahead: how many pages to read before the first of them is decided about
  */
 struct mmg_batch {
 	u8 state[MMG_CHUNK_PAGES];
@@ -523,8 +543,11 @@ struct mmg_batch {
 	bool written[MMG_CHUNK_PAGES];
 	struct page *protect[MMG_CHUNK_PAGES];
 	bool protected[MMG_CHUNK_PAGES];
+	const struct mmg_look *look[MMG_CHUNK_PAGES];
+	struct mmg_look looks[MMG_INDEX_FETCH];
 	struct mmg_run *run;
 	unsigned int most;
+	unsigned int ahead;
 };
 
 /**
@@ -814,6 +837,9 @@ bool mmg_run_try(struct mmg_batch *batch, struct mmg_chunk *chunk,
 bool mmg_shared_takes(const struct mmg_shared *shared, unsigned int pending);
 u32 mmg_shared_find(struct mmg_domain *domain, u64 hash,
 		    struct mmg_shared **found);
+bool mmg_shared_claim(struct mmg_chunk *chunk, unsigned int slot,
+		      const struct mmg_look *look, struct mmg_shared **found,
+		      u32 *equal);
 struct mmg_shared *mmg_shared_peek(struct mmg_domain *domain, u64 hash);
 void mmg_shared_reserve(struct mmg_domain *domain, unsigned int nr);
 struct mmg_shared *mmg_shared_new(struct mmg_chunk *chunk, unsigned int slot,
@@ -862,9 +888,6 @@ void mmg_numbers_remove(struct mmg_numbers *numbers, u32 nr);
 void *mmg_array_grow(const void *old, unsigned long *room);
 
 /* index.c */
-/* So many hashes the index can be told to fetch what it has for. */
-#define MMG_INDEX_FETCH		64U
-
 int mmg_index_init(struct mmg_index *index);
 void mmg_index_destroy(struct mmg_index *index);
 unsigned long mmg_index_metadata(const struct mmg_index *index);
@@ -872,9 +895,13 @@ int mmg_index_add_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
 void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk);
 u32 mmg_index_find(const struct mmg_index *index, u64 hash,
 		   struct mmg_shared **shared);
-void mmg_index_fetch(const struct mmg_index *index, const u64 *hashes,
+void mmg_index_fetch(const struct mmg_index *index, struct mmg_look *looks,
 		     unsigned int nr);
+void mmg_index_reserve(struct mmg_index *index, unsigned int nr);
 void mmg_index_insert(struct mmg_index *index, u32 id);
+bool mmg_index_claim(struct mmg_index *index, u32 id,
+		     const struct mmg_look *look, struct mmg_shared **shared,
+		     u32 *equal);
 void mmg_index_remove(struct mmg_index *index, u32 id);
 void mmg_index_insert_shared(struct mmg_index *index,
 			     struct mmg_shared *shared);

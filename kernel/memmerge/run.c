@@ -313,13 +313,13 @@ static noinline_for_stack void mmg_run_fetch(const struct mmg_run *run,
 					     unsigned int nr)
 {
 	const struct mmg_side *there = &run->there;
-	u64 hashes[MMG_RUN];
+	struct mmg_look looks[MMG_RUN];
 	unsigned int i;
 
 	static_assert(MMG_RUN <= MMG_INDEX_FETCH);
 	for (i = 0; i < nr; i++)
-		hashes[i] = there->chunk->entries[there->slot + i].hash;
-	mmg_index_fetch(&run->domain->index, hashes, nr);
+		looks[i].hash = there->chunk->entries[there->slot + i].hash;
+	mmg_index_fetch(&run->domain->index, looks, nr);
 }
 
 /*

@@ -40,7 +40,10 @@
 /* Pages that have been read, and are decided about under one hold of a lock. */
 #define MMG_DECIDE	MMG_INDEX_FETCH
 
-/* So many are read before the first are decided about, then twice as many. */
+/*
+ * Where pages merge, so many are read before they are decided about, as those
+ * behind them may not have to be. Where none does, twice as many each time.
+ */
 #define MMG_READ_FIRST	2U
 
 /* So many more are read while another scan has the lock of the domain. */
@@ -701,18 +704,19 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 		return;
 	}
 
-	if (!zero && (changed || before != MMG_INDEXED ||
-		      domain->index.shared.count))
-		id = mmg_shared_find(domain, hash, &shared);
 	if (before == MMG_INDEXED) {
-		if (!changed && !zero && !shared) {
-			/* Whoever is equal will find this one. */
-			mmg_decide_calm(scan, slot);
-			return;
+		if (!changed && !zero) {
+			/* Whoever waits and is equal will find this one. */
+			if (domain->index.shared.count)
+				mmg_shared_find(domain, hash, &shared);
+			if (!shared) {
+				mmg_decide_calm(scan, slot);
+				return;
+			}
 		}
 		warm = mark->cold ? 0 : entry->warm;
+		mmg_scan_set(scan, slot, MMG_SEEN, changed);
 	}
-	mmg_scan_set(scan, slot, MMG_SEEN, changed);
 	entry->hash = hash;
 	mark->calm = 0;
 
@@ -723,31 +727,28 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 		return;
 	}
 
-	if (zero) {
-		err = mmg_merge(scan, slot, NULL, MMG_NIL);
-		if (!err) {
-			scan->done.zeroed++;
-			mmg_scan_set(scan, slot, MMG_ZERO, false);
-		} else {
-			mmg_scan_skip(scan, slot, -1 - err);
-		}
+	if (!zero && !shared &&
+	    mmg_shared_claim(scan->chunk, slot, scan->batch->look[slot],
+			     &shared, &id)) {
+		mmg_region_set(scan->chunk, slot, MMG_INDEXED, changed);
+		entry->warm = warm;
 		return;
 	}
 
-	/* It was in the index itself. */
-	if (id == mmg_entry_id(scan->chunk, slot))
-		id = MMG_NIL;
-	if (shared || id != MMG_NIL)
+	mmg_scan_set(scan, slot, MMG_SEEN, changed);
+	if (zero || shared || id != MMG_NIL)
 		err = mmg_merge(scan, slot, shared, id);
-
-	if (!err) {
+	if (!err && zero) {
+		scan->done.zeroed++;
+		mmg_scan_set(scan, slot, MMG_ZERO, false);
+	} else if (!err) {
 		scan->done.merged++;
-		return;
-	}
-	if (err != -1 - MMG_NR_SKIPS)
+	} else if (err != -1 - MMG_NR_SKIPS) {
 		mmg_scan_skip(scan, slot, -1 - err);
+	}
 	/* One entry a hash: the rest of equal ones has its turn again. */
-	if (id == MMG_NIL || mmg_index_find(&domain->index, hash, NULL) == MMG_NIL) {
+	if (err && !zero &&
+	    (id == MMG_NIL || mmg_index_find(&domain->index, hash, &shared) == MMG_NIL)) {
 		mmg_scan_set(scan, slot, MMG_INDEXED, changed);
 		entry->warm = warm;
 	}
@@ -826,20 +827,24 @@ static noinline_for_stack void mmg_decide_fetch(struct mmg_chunk_scan *scan,
 						unsigned int slot,
 						unsigned int end)
 {
-	const struct mmg_index *index = &scan->region->domain->index;
+	struct mmg_index *index = &scan->region->domain->index;
 	struct mmg_batch *batch = scan->batch;
-	u64 hashes[MMG_DECIDE];
 	unsigned int nr = 0;
 
 	for (; slot < end && nr < MMG_DECIDE; slot++) {
+		batch->look[slot] = NULL;
 		if (batch->saw[slot] != MMG_SAW_PAGE || batch->zero[slot])
 			continue;
 		/* An unchanged one that waits need not be looked for. */
 		if (batch->state[slot] != MMG_INDEXED || index->shared.count ||
-		    mmg_scan_entry(scan, slot)->hash != batch->hash[slot])
-			hashes[nr++] = batch->hash[slot];
+		    mmg_scan_entry(scan, slot)->hash != batch->hash[slot]) {
+			batch->look[slot] = &batch->looks[nr];
+			batch->looks[nr++].hash = batch->hash[slot];
+		}
 	}
-	mmg_index_fetch(index, hashes, nr);
+	/* First, as that may move what is looked for. */
+	mmg_index_reserve(index, nr);
+	mmg_index_fetch(index, batch->looks, nr);
 	scan->fetched = slot;
 }
 
@@ -868,18 +873,16 @@ static unsigned int mmg_decide_some(struct mmg_chunk_scan *scan,
 }
 
 /*
- * Get the chunk of an address for this scan alone, and note what its entries
- * are. Returns false without memory.
+ * Get the chunk of an address for this scan alone, drop the lock of the domain,
+ * and note what its entries are. Returns false, with the lock, without memory.
  */
 static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr,
 			   unsigned int pages)
 {
 	struct mmg_domain *domain = scan->region->domain;
-	struct mmg_chunk *chunk;
+	struct mmg_chunk *chunk = mmg_region_chunk(scan->region, addr);
 	unsigned int slot;
 
-	mmg_domain_lock(domain);
-	chunk = mmg_region_chunk(scan->region, addr);
 	while (chunk && chunk->scanned) {
 		chunk->waiting++;
 		mmg_domain_unlock(domain);
@@ -887,18 +890,23 @@ static bool mmg_scan_begin(struct mmg_chunk_scan *scan, unsigned long addr,
 		mmg_domain_lock(domain);
 		chunk->waiting--;
 	}
-	if (chunk) {
-		WRITE_ONCE(chunk->scanned, true);
-		/* Counts, and so changes what entries are: before the copy. */
-		scan->full = !mmg_guard_begin(domain, pages);
-		for (slot = 0; slot < MMG_CHUNK_PAGES; slot++)
-			scan->batch->state[slot] = chunk->marks[slot].state;
-	}
+	if (!chunk)
+		return false;
+	WRITE_ONCE(chunk->scanned, true);
+	/* Counts, and so changes what entries are: before the copy. */
+	scan->full = !mmg_guard_begin(domain, pages);
 	mmg_domain_unlock(domain);
+
 	scan->chunk = chunk;
-	return chunk;
+	for (slot = 0; slot < MMG_CHUNK_PAGES; slot++) {
+		const struct mmg_mark mark = READ_ONCE(chunk->marks[slot]);
+
+		scan->batch->state[slot] = mark.state;
+	}
+	return true;
 }
 
+/* Undo mmg_scan_begin(), and count what was done. */
 static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 {
 	struct mmg_region *region = scan->region;
@@ -917,7 +925,6 @@ static void mmg_scan_end(struct mmg_chunk_scan *scan, u64 cpu_ns)
 	if (scan->done.skip[MMG_SKIP_ABSENT] == scan->done.scanned &&
 	    !scan->chunk->huge && !scan->chunk->waiting)
 		mmg_region_trim(region, scan->chunk);
-	mmg_domain_unlock(region->domain);
 
 	smp_mb();	/* as wake_up_var() wants it: wakes whoever waits by now */
 	wake_up_var(scanned);
@@ -931,7 +938,7 @@ static unsigned int mmg_scan_run(struct mmg_chunk_scan *scan, unsigned int slot,
 				 unsigned int end)
 {
 	struct mmg_domain *domain = scan->region->domain;
-	bool more = true;
+	bool more = mmg_batch_merged(scan->batch, scan->chunk, slot - 1);
 
 	while (more && slot < end) {
 		bool read = slot < scan->unread;
@@ -974,7 +981,7 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 	unsigned int last = (end - scan->chunk->start) >> PAGE_SHIFT;
 	struct mmg_domain *domain = scan->region->domain;
 	struct mmg_batch *batch = scan->batch;
-	unsigned int some = MMG_READ_FIRST;
+	unsigned int some = batch->ahead;
 
 	scan->end = last;
 	scan->done.scanned = last - slot;
@@ -1013,6 +1020,7 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 		}
 		some = slot > next ? MMG_READ_FIRST : min(2 * some, MMG_DECIDE);
 	}
+	batch->ahead = some;
 }
 
 /**
@@ -1031,6 +1039,7 @@ struct mmg_batch *mmg_batch_new(void)
 		kvfree(batch);
 		return NULL;
 	}
+	batch->ahead = MMG_READ_FIRST;
 	return batch;
 }
 
@@ -1086,11 +1095,15 @@ void mmg_pass_add(struct mmg_pass *sum, const struct mmg_pass *pass)
 /**
  * mmg_scan_range - scan a range of a region
  * @batch: work space
- * @region: of a domain whose @busy is held for read, and nothing else
+ * @region: of a domain whose @busy is held for read, and whose lock, which is
+ *	dropped meanwhile
  * @start: first byte, page aligned
  * @end: behind the last byte; the range lies in one chunk
  * @patient: leave pages alone whose sharing did not last
  * @pass: what was done is added here
+ *
+ * Begins and ends under the lock, so that callers that have something to do
+ * there need not take it once more: others may wait for it.
  *
  * The index holds at most one entry of a hash: a page whose equal cannot be
  * merged now is not put there beside it.

@@ -218,15 +218,13 @@ static unsigned long mmg_scan_piece(struct mmg_domain *domain,
 	mmg_domain_lock(domain);
 	found = !domain->closed && !domain->idle &&
 		mmg_piece_next(domain, pages, &piece);
-	mmg_domain_unlock(domain);
 	if (found) {
 		err = mmg_scan_range(batch, piece.region, piece.start,
 				     piece.end,
 				     READ_ONCE(mmg_tunables.smart_scan), &pass);
-		mmg_domain_lock(domain);
 		mmg_piece_done(&piece, err, &pass);
-		mmg_domain_unlock(domain);
 	}
+	mmg_domain_unlock(domain);
 	up_read(&domain->busy);
 	if (!found)
 		return 0;

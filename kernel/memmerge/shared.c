@@ -236,6 +236,38 @@ u32 mmg_shared_find(struct mmg_domain *domain, u64 hash,
 }
 
 /**
+ * mmg_shared_claim - let a page be found by its hash, if nothing else is by that
+ * @chunk: of the page
+ * @slot: of the page, which is not in the index, with its hash set
+ * @look: for the hash, from mmg_index_fetch(); or NULL
+ * @found: out, a shared page that has it and takes another mapping, or NULL
+ * @equal: out, the id of an indexed entry that has it, or MMG_NIL
+ *
+ * Frees descriptions of pages that are gone.
+ *
+ * Return: whether the page is in the index now. If it is not, @found and @equal
+ * tell why; or all pages that share the content are full.
+ */
+bool mmg_shared_claim(struct mmg_chunk *chunk, unsigned int slot,
+		      const struct mmg_look *look, struct mmg_shared **found,
+		      u32 *equal)
+{
+	struct mmg_domain *domain = chunk->region->domain;
+	struct mmg_shared *newest, *gone;
+
+	*found = NULL;
+	do {
+		if (mmg_index_claim(&domain->index, mmg_entry_id(chunk, slot),
+				    look, &newest, equal))
+			return true;
+		*found = mmg_shared_look(domain, newest, &gone);
+		if (gone)
+			mmg_shared_free(gone);
+	} while (gone);
+	return false;
+}
+
+/**
  * mmg_shared_peek - find a shared page that takes another mapping, or do not
  * @domain: to look in
  * @hash: of the content

@@ -184,7 +184,7 @@ def boot(
         raise MergelabError(f"{kernel} has no memmerge.ko", "build it with a profile whose arch is um")
     with tempfile.TemporaryDirectory(prefix="modules-") as folder:
         for each in module.parents[2].rglob("*.ko"):
-            (Path(folder) / each.name).symlink_to(each)
+            (Path(folder) / each.name).symlink_to(each.absolute())
         ours, theirs = socket.socketpair()
         with ours, theirs:
             command = [

@@ -346,9 +346,14 @@ def _limits(lines: Sequence[Line], cost: _Watching) -> dict[str, float]:
 
 
 def _faster(lines: Sequence[Line], key: str, figure: str) -> dict[str, float]:
-    """How much faster two of something are than one."""
-    wall = {line.data[key]: line.data["wall_ns"] for line in lines}
-    return {figure: wall[1] / wall[2]} if wall.get(1) and wall.get(2) else {}
+    """How much faster two of something are than one, by the medians of what was measured several times."""
+    wall: dict[int, list[int]] = {1: [], 2: []}
+    for line in lines:
+        wall[line.data[key]].append(line.data["wall_ns"])
+    if not all(wall.values()):
+        return {}
+    one, two = statistics.median(wall[1]), statistics.median(wall[2])
+    return {figure: one / two} if two else {}
 
 
 def _join(line: Line) -> dict[str, float]:
