@@ -768,7 +768,8 @@ void mmg_huge_seen(struct mmg_chunk *chunk, unsigned int first,
 		   unsigned int end, bool huge);
 void mmg_huge_want(struct mmg_chunk *chunk, unsigned int slot);
 bool mmg_huge_may_split(const struct mmg_chunk *chunk);
-void mmg_huge_was_split(struct mmg_chunk *chunk);
+bool mmg_huge_split(struct mmg_chunk *chunk, struct vm_area_struct *vma,
+		    struct page *page);
 u64 mmg_huge_split_count(void);
 
 /* scan.c */
@@ -885,7 +886,12 @@ unsigned long mmg_numbers_metadata(const struct mmg_numbers *numbers);
 int mmg_numbers_reserve(struct mmg_numbers *numbers, unsigned int nr);
 bool mmg_numbers_add(struct mmg_numbers *numbers, void *thing, u32 *nr);
 void mmg_numbers_remove(struct mmg_numbers *numbers, u32 nr);
+void *mmg_numbers_next(const struct mmg_numbers *numbers, unsigned long *nr);
 void *mmg_array_grow(const void *old, unsigned long *room);
+
+/* Goes through all; the one at hand may be removed. */
+#define mmg_numbers_for_each(numbers, nr, thing) \
+	for ((nr) = 0; ((thing) = mmg_numbers_next(numbers, &(nr))); (nr)++)
 
 /* index.c */
 int mmg_index_init(struct mmg_index *index);

@@ -149,6 +149,28 @@ void mmg_numbers_remove(struct mmg_numbers *numbers, u32 nr)
 }
 
 /**
+ * mmg_numbers_next - find the next thing
+ * @numbers: to look in
+ * @nr: in and out, number from which on to look, and of what was found
+ *
+ * Context: under the lock of the domain; gives way to others.
+ *
+ * Return: the thing, or NULL if there is no more.
+ */
+void *mmg_numbers_next(const struct mmg_numbers *numbers, unsigned long *nr)
+{
+	cond_resched();
+	for (; *nr < mmg_numbers_end(numbers); ++*nr) {
+		void *thing = mmg_numbers_get(numbers, *nr);
+
+		if (thing)
+			return thing;
+		cond_resched();
+	}
+	return NULL;
+}
+
+/**
  * mmg_numbers_destroy - free what was reserved and not used
  * @numbers: without things
  */

@@ -738,6 +738,9 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	mmg_scan_set(scan, slot, MMG_SEEN, changed);
 	if (zero || shared || id != MMG_NIL)
 		err = mmg_merge(scan, slot, shared, id);
+	/* The kernel did it when a huge page was split, see huge.c. */
+	if (err && mark->state == MMG_ZERO)
+		return;
 	if (!err && zero) {
 		scan->done.zeroed++;
 		mmg_scan_set(scan, slot, MMG_ZERO, false);

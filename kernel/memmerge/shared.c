@@ -437,13 +437,13 @@ static int mmg_shared_mappings(struct mmg_shared *shared)
  */
 void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing)
 {
+	struct mmg_shared *pos;
 	unsigned long id;
 
 	*shared = 0;
 	*sharing = 0;
-	for (id = 0; id < mmg_numbers_end(&domain->index.shared); id++) {
-		struct mmg_shared *pos = mmg_shared_by_id(domain, id);
-		int mappings = pos ? mmg_shared_mappings(pos) : 0;
+	mmg_numbers_for_each(&domain->index.shared, id, pos) {
+		int mappings = mmg_shared_mappings(pos);
 
 		if (mappings > 0) {
 			++*shared;
@@ -451,7 +451,6 @@ void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing)
 		} else if (mappings < 0) {
 			mmg_shared_free(pos);
 		}
-		cond_resched();
 	}
 	mmg_guard_counted(domain, *sharing);
 }
@@ -465,6 +464,7 @@ void mmg_shared_count(struct mmg_domain *domain, u64 *shared, u64 *sharing)
 void mmg_shared_copies_count(struct mmg_domain *domain, u64 *contents,
 			     u64 *copies)
 {
+	const struct mmg_shared *pos;
 	u64 shared, sharing;
 	unsigned long id;
 
@@ -472,14 +472,11 @@ void mmg_shared_copies_count(struct mmg_domain *domain, u64 *contents,
 	mmg_shared_count(domain, &shared, &sharing);
 	*contents = 0;
 	*copies = 0;
-	for (id = 0; id < mmg_numbers_end(&domain->index.shared); id++) {
-		const struct mmg_shared *pos = mmg_shared_by_id(domain, id);
-
-		if (pos && (pos->older != MMG_NIL || pos->newer != MMG_NIL)) {
-			++*copies;
-			*contents += pos->newer == MMG_NIL;
-		}
-		cond_resched();
+	mmg_numbers_for_each(&domain->index.shared, id, pos) {
+		if (pos->older == MMG_NIL && pos->newer == MMG_NIL)
+			continue;
+		++*copies;
+		*contents += pos->newer == MMG_NIL;
 	}
 }
 
@@ -550,6 +547,7 @@ static int mmg_memory_callback(struct notifier_block *self,
 {
 	const struct memory_notify *notify = arg;
 	struct mmg_domain *domain = NULL;
+	struct mmg_shared *shared;
 	unsigned long id;
 
 	if (action != MEM_OFFLINE)
@@ -557,15 +555,10 @@ static int mmg_memory_callback(struct notifier_block *self,
 
 	while ((domain = mmg_domain_next(domain))) {
 		mmg_domain_lock(domain);
-		for (id = 0; id < mmg_numbers_end(&domain->index.shared);
-		     id++) {
-			struct mmg_shared *shared = mmg_shared_by_id(domain,
-								     id);
-			unsigned long pfn;
+		mmg_numbers_for_each(&domain->index.shared, id, shared) {
+			unsigned long pfn =
+				folio_pfn(READ_ONCE(shared->folio));
 
-			if (!shared)
-				continue;
-			pfn = folio_pfn(READ_ONCE(shared->folio));
 			if (pfn - notify->start_pfn < notify->nr_pages)
 				mmg_shared_free(shared);
 		}

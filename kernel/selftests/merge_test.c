@@ -751,6 +751,59 @@ static void huge_enough(void)
 	munmap(raw, 3 * size);
 }
 
+/* Zeroes in a huge page are counted, whoever makes them map the zero page. */
+static void huge_zeroes(void)
+{
+	const unsigned long size = 2UL << 20, pages = size / PAGE, zeroes = 100;
+	unsigned char *raw = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *mem = (void *)(((uintptr_t)raw + size - 1) & -size);
+	long long zero = file_read(SYSFS "ksm_zero_pages");
+	struct memmerge_stat stat;
+	unsigned long i;
+	int domain;
+
+	TAP_CHECK(raw != MAP_FAILED);
+	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) ||
+	    madvise(mem, size, MADV_HUGEPAGE))
+		TAP_SKIP_TEST("this kernel has no transparent huge pages");
+	domain = domain_open();
+	for (i = 0; i < pages; i++)
+		fill(mem + i * PAGE, 40000 + i);
+	for (i = 0; i < zeroes; i++)
+		memset(mem + (7 + 3 * i) * PAGE, 0, PAGE);
+	if (smaps_bytes(mem, "AnonHugePages") != size)
+		TAP_SKIP_TEST("this kernel has no huge page to give");
+	/* A part of the huge page is nobody's; all of it is split. */
+	region_add(domain, mem, size - 4 * PAGE);
+	domain_scan(domain);
+	TAP_EQ(0, smaps_bytes(mem, "AnonHugePages"));
+	stat = stat_of(domain, 0);
+	TAP_EQ(zeroes, stat.pages_mapped_zero);
+	TAP_EQ(zeroes, stat.zeroed);
+	TAP_EQ(zero + zeroes, file_read(SYSFS "ksm_zero_pages"));
+	domain_scan(domain);
+	stat = stat_of(domain, 0);
+	TAP_EQ(zeroes, stat.pages_mapped_zero);
+	TAP_EQ(zeroes, stat.zeroed);
+
+	/* What is written is counted no more. */
+	for (i = 0; i < zeroes / 2; i++)
+		fill(mem + (7 + 3 * i) * PAGE, 50000 + i);
+	TAP_EQ(zero + zeroes / 2, file_read(SYSFS "ksm_zero_pages"));
+	domain_scan(domain);
+	TAP_EQ(zeroes / 2, stat_of(domain, 0).pages_mapped_zero);
+	for (i = 0; i < zeroes; i++)
+		TAP_CHECK(i < zeroes / 2 ?
+			  holds(mem + (7 + 3 * i) * PAGE, 50000 + i) :
+			  !mem[(7 + 3 * i) * PAGE]);
+	for (i = 7 + 3 * zeroes; i < pages; i++)
+		TAP_CHECK(holds(mem + i * PAGE, 40000 + i));
+	close(domain);
+	munmap(raw, 2 * size);
+	TAP_EQ(zero, file_read(SYSFS "ksm_zero_pages"));
+}
+
 /* Memory that is taken from one node, of known content. */
 static unsigned char *memory_on(unsigned int node, uint64_t seed)
 {
@@ -986,6 +1039,7 @@ int main(void)
 		{ "huge pages are split when their parts merge", huge_pages },
 		{ "so are those that are mapped by the page", huge_pages_by_page },
 		{ "huge pages are not split for a few pages", huge_enough },
+		{ "zeroes in huge pages are counted", huge_zeroes },
 		{ "merge_across_nodes=0 merges within a node only", nodes },
 		{ "the soft-dirty bit survives merging", soft_dirty },
 		{ "equal pages that lie further on merge in one pass", equal_behind },
