@@ -191,8 +191,7 @@ static void mmg_huge_zeroed(struct mmg_chunk *chunk, const unsigned long *slots)
 	unsigned int slot;
 
 	for_each_set_bit(slot, slots, MMG_CHUNK_PAGES) {
-		unsigned long addr = chunk->start +
-				     ((unsigned long)slot << PAGE_SHIFT);
+		unsigned long addr = mmg_slot_addr(chunk, slot);
 
 		/* Of what was merged before, the next scan will tell. */
 		if (addr < region->start || addr >= region->end ||

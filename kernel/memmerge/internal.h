@@ -233,6 +233,12 @@ struct mmg_chunk {
 #define MMG_CHUNK_BYTES		(sizeof(struct mmg_chunk) + \
 				 MMG_CHUNK_PAGES * sizeof(struct mmg_entry))
 
+static inline unsigned long mmg_slot_addr(const struct mmg_chunk *chunk,
+					  unsigned int slot)
+{
+	return chunk->start + ((unsigned long)slot << PAGE_SHIFT);
+}
+
 static inline u32 mmg_entry_id(const struct mmg_chunk *chunk,
 			       unsigned int slot)
 {

@@ -116,7 +116,7 @@ static bool mmg_unreferenced(struct folio *folio)
 static int mmg_target_begin(struct mmg_target *t, struct mmg_chunk *chunk,
 			    unsigned int slot)
 {
-	unsigned long addr = chunk->start + ((unsigned long)slot << PAGE_SHIFT);
+	unsigned long addr = mmg_slot_addr(chunk, slot);
 	enum mmg_skip skip = MMG_SKIP_ABSENT;
 	struct folio_walk fw;
 	struct folio *folio;

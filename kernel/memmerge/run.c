@@ -73,8 +73,7 @@ struct mmg_run {
 
 static unsigned long mmg_side_addr(const struct mmg_side *side, unsigned int i)
 {
-	return side->chunk->start +
-	       ((unsigned long)(side->slot + i) << PAGE_SHIFT);
+	return mmg_slot_addr(side->chunk, side->slot + i);
 }
 
 /* An ordinary page in its place, that can be locked without waiting? */

@@ -151,18 +151,12 @@ static void mmg_scan_set(struct mmg_chunk_scan *scan, unsigned int slot,
 	mmg_region_set(scan->chunk, slot, state, changed);
 }
 
-static unsigned long mmg_scan_addr(struct mmg_chunk_scan *scan,
-				   unsigned int slot)
-{
-	return scan->chunk->start + ((unsigned long)slot << PAGE_SHIFT);
-}
-
 /* A page is not merged: count it, and why. */
 static void mmg_scan_skip(struct mmg_chunk_scan *scan, unsigned int slot,
 			  enum mmg_skip skip)
 {
 	scan->done.skip[skip]++;
-	trace_memmerge_skip(scan->region, mmg_scan_addr(scan, slot), skip);
+	trace_memmerge_skip(scan->region, mmg_slot_addr(scan->chunk, slot), skip);
 }
 
 static void mmg_saw_range(struct mmg_chunk_scan *scan, unsigned long addr,
@@ -269,8 +263,7 @@ static void mmg_protect(struct mmg_chunk_scan *scan, struct vm_area_struct *vma,
 		end--;
 	if (first == end)
 		return;
-	if (!pages_wrprotect(vma, scan->chunk->start +
-			     ((unsigned long)first << PAGE_SHIFT),
+	if (!pages_wrprotect(vma, mmg_slot_addr(scan->chunk, first),
 			     batch->protect + first, end - first, NULL, done))
 		return;
 	for_each_set_bit(i, done, end - first)
@@ -665,7 +658,7 @@ static void mmg_decide_break(struct mmg_chunk_scan *scan, unsigned int slot)
 	struct mmg_mark *mark = mmg_scan_mark(scan, slot);
 
 	scan->unshared++;
-	trace_memmerge_unshare(scan->region, mmg_scan_addr(scan, slot));
+	trace_memmerge_unshare(scan->region, mmg_slot_addr(scan->chunk, slot));
 	mark->breaks = min(mark->breaks + 1, MMG_MAX_BREAKS);
 	/* Or when it leaves the chain, see mmg_rmap_unlink(). */
 	if (!mmg_chained(scan->chunk, slot))
