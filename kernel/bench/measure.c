@@ -434,25 +434,26 @@ static void measure_readers(unsigned int readers)
 
 /*
  * How long does a first pass take with so many scanners? Whoever waits for its
- * end needs a processor that two of them would have; so it looks seldom before
- * the end is near, by what the last such pass took.
+ * end needs a processor that two of them would have; so not before half of the
+ * time has gone by that the quickest of such passes took. They rest after it.
  */
-static void measure_scanners(const struct engine *engine, unsigned int scanners)
+static void measure_scanners(const struct engine *engine, unsigned int scanners,
+			     long long *least)
 {
-	static long long last[3];
 	long long start, cpu, wall;
 
 	engine_write(engine, "scanners", scanners);
 	engine_attach(engine);
-	tune(engine, BATCH, 0);
+	tune(engine, 2 * place_pages, GAP_MS);
 	start = engine_read(engine, "full_scans");
 	cpu = engine_read(engine, "scan_cpu_ns");
 	wall = clock_wall();
 	engine_write(engine, "run", 1);
-	sleep_ms(last[scanners] * 3 / 4 / MS);
+	sleep_ms(*least / 2 / MS);
 	wait_pass(engine, start + 1, 1);
 	wall = clock_wall() - wall;
-	last[scanners] = wall;
+	if (!*least || wall < *least)
+		*least = wall;
 	engine_write(engine, "run", 0);
 	cpu = engine_read(engine, "scan_cpu_ns") - cpu;
 	engine->end();
@@ -471,6 +472,7 @@ static void measure_scanners(const struct engine *engine, unsigned int scanners)
  */
 static void measure_twos(const struct engine *engine, unsigned int first)
 {
+	long long least[2] = {};
 	unsigned int i;
 
 	place_engine = engine->name;
@@ -482,7 +484,7 @@ static void measure_twos(const struct engine *engine, unsigned int first)
 		place_engine = NULL;
 		measure_readers(nr);
 		place_engine = engine->name;
-		measure_scanners(engine, nr);
+		measure_scanners(engine, nr, &least[nr - 1]);
 	}
 	place_engine = NULL;
 }

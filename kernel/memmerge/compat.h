@@ -27,6 +27,9 @@
 #define kvfree_rcu_mightsleep(ptr) kvfree_rcu(ptr)
 #endif
 
+/* Splitting a huge page does no merging of its own yet. */
+#define split_huge_page_keep_zeroes(page) split_huge_page(page)
+
 /* No mapping is droppable. */
 #define VM_DROPPABLE		0
 

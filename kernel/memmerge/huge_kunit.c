@@ -84,6 +84,7 @@ static void mmg_test_huge_may_split(struct kunit *test)
 {
 	const unsigned int before = mmg_tunables.huge_split_pages;
 	struct mmg_huge_test *t = test->priv;
+	u64 splits = mmg_huge_split_count();
 	unsigned int i;
 
 	WRITE_ONCE(mmg_tunables.huge_split_pages, 4);
@@ -100,7 +101,8 @@ static void mmg_test_huge_may_split(struct kunit *test)
 	WRITE_ONCE(mmg_tunables.huge_split_pages, 4);
 
 	/* Split, it is no huge page, and all of it may merge. */
-	mmg_huge_set(&t->chunk, false);
+	mmg_huge_was_split(&t->chunk);
+	KUNIT_EXPECT_EQ(test, splits + 1, mmg_huge_split_count());
 	KUNIT_EXPECT_EQ(test, 0UL, t->domain.nr_huge);
 	KUNIT_EXPECT_TRUE(test, mmg_huge_may_split(&t->chunk));
 	mmg_huge_set(&t->chunk, false);

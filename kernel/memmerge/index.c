@@ -427,14 +427,13 @@ static void mmg_index_shrink(struct mmg_index *index)
  */
 void mmg_index_reserve(struct mmg_index *index, unsigned int nr)
 {
-	unsigned long buckets;
+	unsigned int room;
 
-	do {
-		buckets = index->buckets;
-		if (index->count + nr <= buckets * MMG_INDEX_LOAD)
-			break;
+	/* Not more at a time, however many are missing for lack of memory. */
+	for (room = 0; room < nr && index->count + nr >
+				    index->buckets * MMG_INDEX_LOAD;
+	     room += MMG_INDEX_STEPS * MMG_INDEX_LOAD)
 		mmg_index_grow(index);
-	} while (index->buckets != buckets);
 }
 
 /**

@@ -774,8 +774,7 @@ void mmg_huge_seen(struct mmg_chunk *chunk, unsigned int first,
 		   unsigned int end, bool huge);
 void mmg_huge_want(struct mmg_chunk *chunk, unsigned int slot);
 bool mmg_huge_may_split(const struct mmg_chunk *chunk);
-bool mmg_huge_split(struct mmg_chunk *chunk, struct vm_area_struct *vma,
-		    struct page *page);
+void mmg_huge_was_split(struct mmg_chunk *chunk);
 u64 mmg_huge_split_count(void);
 
 /* scan.c */

@@ -169,8 +169,9 @@ static int mmg_target_begin(struct mmg_target *t, struct mmg_chunk *chunk,
 		if (huge)
 			mmg_huge_set(chunk, true);
 		if (!mmg_huge_may_split(chunk) ||
-		    !mmg_huge_split(chunk, t->vma, t->page))
+		    split_huge_page_keep_zeroes(t->page))
 			goto out_lock;
+		mmg_huge_was_split(chunk);
 		folio = page_folio(t->page);
 		skip = MMG_SKIP_BUSY;
 	}

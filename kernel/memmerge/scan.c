@@ -731,9 +731,6 @@ static void mmg_decide_page(struct mmg_chunk_scan *scan, unsigned int slot)
 	mmg_scan_set(scan, slot, MMG_SEEN, changed);
 	if (zero || shared || id != MMG_NIL)
 		err = mmg_merge(scan, slot, shared, id);
-	/* The kernel did it when a huge page was split, see huge.c. */
-	if (err && mark->state == MMG_ZERO)
-		return;
 	if (!err && zero) {
 		scan->done.zeroed++;
 		mmg_scan_set(scan, slot, MMG_ZERO, false);
@@ -978,6 +975,7 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 	struct mmg_domain *domain = scan->region->domain;
 	struct mmg_batch *batch = scan->batch;
 	unsigned int some = batch->ahead;
+	bool whole;
 
 	scan->end = last;
 	scan->done.scanned = last - slot;
@@ -987,7 +985,8 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 	memset(batch->written, 0, sizeof(batch->written));
 	mmg_saw_range(scan, start, end, MMG_SKIP_ABSENT);
 	mmg_see(scan, start, end);
-	if (scan->huge || scan->chunk->huge || scan->large)
+	whole = scan->huge || scan->chunk->huge || scan->large;
+	if (whole)
 		some = last - slot;
 	while (slot < last) {
 		unsigned int next = min(slot + some, last);
@@ -1016,7 +1015,9 @@ static void mmg_scan_chunk(struct mmg_chunk_scan *scan, unsigned long start,
 		}
 		some = slot > next ? MMG_READ_FIRST : min(2 * some, MMG_DECIDE);
 	}
-	batch->ahead = some;
+	/* What was read of huge pages says nothing about others. */
+	if (!whole)
+		batch->ahead = some;
 }
 
 /**
@@ -1061,11 +1062,11 @@ void mmg_batch_free(struct mmg_batch *batch)
 bool mmg_batch_merged(const struct mmg_batch *batch,
 		      const struct mmg_chunk *chunk, unsigned int slot)
 {
-	enum mmg_state state = chunk->marks[slot].state;
+	const struct mmg_mark mark = READ_ONCE(chunk->marks[slot]);
 
 	return batch->saw[slot] == MMG_SAW_PAGE &&
 	       batch->state[slot] <= MMG_INDEXED &&
-	       (state == MMG_SHARED || state == MMG_ZERO);
+	       (mark.state == MMG_SHARED || mark.state == MMG_ZERO);
 }
 
 /**
