@@ -61,7 +61,8 @@ class Door(paramiko.ServerInterface):
                 if channel.eof_received:
                     process.stdin.close()
         process.stdin.close()
-        with contextlib.suppress(OSError):
+        # The other side may be gone by now.
+        with contextlib.suppress(OSError, EOFError):
             channel.sendall_stderr(process.stderr.read())
             channel.send_exit_status(abs(process.wait()))
             channel.close()
