@@ -55,13 +55,13 @@ class Door(paramiko.ServerInterface):
         assert process.stdin is not None
         assert process.stdout is not None
         assert process.stderr is not None
-        with contextlib.suppress(OSError):
+        # The other side may be gone at any time.
+        with contextlib.suppress(OSError, EOFError):
             for line in process.stdout:
                 channel.sendall(line)
                 if channel.eof_received:
                     process.stdin.close()
         process.stdin.close()
-        # The other side may be gone by now.
         with contextlib.suppress(OSError, EOFError):
             channel.sendall_stderr(process.stderr.read())
             channel.send_exit_status(abs(process.wait()))
