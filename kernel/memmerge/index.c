@@ -436,6 +436,14 @@ void mmg_index_reserve(struct mmg_index *index, unsigned int nr)
 		mmg_index_grow(index);
 }
 
+/* Put an entry, which says with @next what is behind it, where @link names it. */
+static void mmg_index_put(struct mmg_index *index, u32 *link, u32 id, u32 *next)
+{
+	*next = *link;
+	*link = id;
+	index->count++;
+}
+
 /**
  * mmg_index_insert - let a page be found by its hash
  * @index: of the domain
@@ -454,9 +462,7 @@ void mmg_index_insert(struct mmg_index *index, u32 id)
 	newest = mmg_index_newest(index, link, equal);
 	if (newest)
 		link = &newest->next;
-	*next = *link;
-	*link = id;
-	index->count++;
+	mmg_index_put(index, link, id, next);
 }
 
 /**
@@ -485,9 +491,7 @@ bool mmg_index_claim(struct mmg_index *index, u32 id,
 	*equal = mmg_index_who(index, link, found, hash, shared);
 	if (found)
 		return false;
-	*next = *link;
-	*link = id;
-	index->count++;
+	mmg_index_put(index, link, id, next);
 	return true;
 }
 
