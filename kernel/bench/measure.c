@@ -477,9 +477,6 @@ static void measure_twos(const struct engine *engine, unsigned int first)
 	long long least[2] = {};
 	unsigned int i;
 
-	place_engine = engine->name;
-	line_begin("run");
-	line_end();
 	for (i = 0; i < 2 * TWOS; i++) {
 		unsigned int nr = 1 + (first + i + i / 2) % 2;
 
@@ -488,7 +485,6 @@ static void measure_twos(const struct engine *engine, unsigned int first)
 		place_engine = engine->name;
 		measure_scanners(engine, nr, &least[nr - 1]);
 	}
-	place_engine = NULL;
 }
 
 static void measure_engine(const struct engine *engine, long long checksum)
@@ -529,17 +525,15 @@ void measure_subject(const struct subject *subject, unsigned long pages,
 	checksum = processes_order(ORDER_CHECKSUM, 0);
 	for (place_pair = 1; place_pair <= pairs; place_pair++) {
 		measure_watching();
-		if (subject->scanners) {
-			processes_order(ORDER_TOUCH, 0);
-			measure_twos(&engines[MEMMERGE], place_pair);
-			continue;
-		}
-		if (subject->limits) {
+		if (subject->limits || subject->scanners) {
 			place_engine = engines[MEMMERGE].name;
 			line_begin("run");
 			line_end();
 			processes_order(ORDER_TOUCH, 0);
-			measure_limits(&engines[MEMMERGE]);
+			if (subject->limits)
+				measure_limits(&engines[MEMMERGE]);
+			else
+				measure_twos(&engines[MEMMERGE], place_pair);
 			place_engine = NULL;
 			continue;
 		}
