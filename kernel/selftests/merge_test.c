@@ -632,19 +632,35 @@ static void beside_ksm(void)
 	munmap(d, PAGES * PAGE);
 }
 
+#define HUGE_PAGE	(2UL << 20)
+
+/* Memory that may be so many huge pages, or the test is skipped. */
+static unsigned char *huge_memory(unsigned int nr)
+{
+	const unsigned long size = nr * HUGE_PAGE;
+	unsigned char *raw = mmap(NULL, size + HUGE_PAGE,
+				  PROT_READ | PROT_WRITE,
+				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	unsigned char *mem = (void *)(((uintptr_t)raw + HUGE_PAGE - 1) &
+				      -HUGE_PAGE);
+
+	TAP_CHECK(raw != MAP_FAILED);
+	if (mem != raw)
+		munmap(raw, mem - raw);
+	munmap(mem + size, raw + HUGE_PAGE - mem);
+	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) ||
+	    madvise(mem, size, MADV_HUGEPAGE))
+		TAP_SKIP_TEST("this kernel has no transparent huge pages");
+	return mem;
+}
+
 static void huge_pages_mapped(bool as_a_whole)
 {
-	const unsigned long size = 2UL << 20;
-	unsigned char *raw = mmap(NULL, 3 * size, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned char *mem = (void *)(((uintptr_t)raw + size - 1) & -size);
+	const unsigned long size = HUGE_PAGE;
+	unsigned char *mem = huge_memory(2);
 	unsigned long i, pages = size / PAGE;
 	int domain;
 
-	TAP_CHECK(raw != MAP_FAILED);
-	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) ||
-	    madvise(mem, 2 * size, MADV_HUGEPAGE))
-		TAP_SKIP_TEST("this kernel has no transparent huge pages");
 	domain = domain_open();
 	for (i = 0; i < 2 * pages; i++)
 		fill(mem + i * PAGE, 400 + i % pages);
@@ -659,7 +675,7 @@ static void huge_pages_mapped(bool as_a_whole)
 	for (i = 0; i < 2 * pages; i++)
 		TAP_CHECK(holds(mem + i * PAGE, 400 + i % pages));
 	close(domain);
-	munmap(raw, 3 * size);
+	munmap(mem, 2 * size);
 }
 
 static void huge_pages(void)
@@ -695,21 +711,16 @@ static unsigned long smaps_bytes(const void *addr, const char *name)
 /* A huge page is only split for as many pages as it takes. */
 static void huge_enough(void)
 {
-	const unsigned long size = 2UL << 20, pages = size / PAGE;
+	const unsigned long size = HUGE_PAGE, pages = size / PAGE;
 	const unsigned long least = file_read(SYSFS "huge_split_pages");
-	unsigned char *raw = mmap(NULL, 3 * size, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned char *mem = (void *)(((uintptr_t)raw + size - 1) & -size);
 	long long splits = file_read(SYSFS "huge_split");
 	struct memmerge_stat stat;
+	unsigned char *mem;
 	unsigned long i;
 	int domain;
 
-	TAP_CHECK(raw != MAP_FAILED);
 	TAP_EQ(64, least);
-	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) ||
-	    madvise(mem, 2 * size, MADV_HUGEPAGE))
-		TAP_SKIP_TEST("this kernel has no transparent huge pages");
+	mem = huge_memory(2);
 	domain = domain_open();
 	for (i = 0; i < 2 * pages; i++)
 		fill(mem + i * PAGE, 20000 + i);
@@ -748,25 +759,19 @@ static void huge_enough(void)
 	for (i = 0; i < pages; i++)
 		TAP_CHECK(holds(mem + i * PAGE, 20000 + i));
 	close(domain);
-	munmap(raw, 3 * size);
+	munmap(mem, 2 * size);
 }
 
 /* Zeroes in a huge page are merged as others, and not by its being split. */
 static void huge_zeroes(void)
 {
-	const unsigned long size = 2UL << 20, pages = size / PAGE, zeroes = 100;
-	unsigned char *raw = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE,
-				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-	unsigned char *mem = (void *)(((uintptr_t)raw + size - 1) & -size);
+	const unsigned long size = HUGE_PAGE, pages = size / PAGE, zeroes = 100;
+	unsigned char *mem = huge_memory(1);
 	long long zero = file_read(SYSFS "ksm_zero_pages");
 	struct memmerge_stat stat;
 	unsigned long i;
 	int domain;
 
-	TAP_CHECK(raw != MAP_FAILED);
-	if (access("/sys/kernel/mm/transparent_hugepage/enabled", R_OK) ||
-	    madvise(mem, size, MADV_HUGEPAGE))
-		TAP_SKIP_TEST("this kernel has no transparent huge pages");
 	domain = domain_open();
 	for (i = 0; i < pages; i++)
 		fill(mem + i * PAGE, 40000 + i);
@@ -804,7 +809,7 @@ static void huge_zeroes(void)
 		TAP_CHECK(holds(mem + i * PAGE, 40000 + i));
 	TAP_CHECK(!mem[i * PAGE]);
 	close(domain);
-	munmap(raw, 2 * size);
+	munmap(mem, size);
 	TAP_EQ(zero, file_read(SYSFS "ksm_zero_pages"));
 }
 
