@@ -6,8 +6,8 @@ from __future__ import annotations
 import pytest
 
 from mergelab.benchmark import goals
-from mergelab.benchmark.goals import MISSED, REACHED, UNKNOWN
-from mergelab.benchmark.summary import Result, Spread
+from mergelab.benchmark.goals import CLOSE, MISSED, REACHED, UNKNOWN
+from mergelab.benchmark.summary import Result, Spread, spread
 
 
 def exactly(value: float) -> Spread:
@@ -108,3 +108,42 @@ def test_scanners(speedup: float, expected: str) -> None:
 def test_what_was_not_measured_is_not_judged() -> None:
     """Whatever else was."""
     assert verdict("scanners", result("sharers", ratio={"merge": 100}))[0] == UNKNOWN
+
+
+def scattered(*ratios: float, case: str = "random") -> Result:
+    """A result whose ratio scatters from pair to pair."""
+    value = spread(ratios)
+    assert value
+    return Result(case=case, pages=65536, engines={}, ratios={"looked": value, "merge": value})
+
+
+@pytest.mark.parametrize(
+    ("ratios", "expected"),
+    [
+        ((9.0, 10.3, 12.0), CLOSE),
+        ((8.0, 9.7, 12.0), CLOSE),
+        ((8.0, 8.1, 8.2), MISSED),
+        ((11.0, 11.1, 11.2), REACHED),
+        ((70.5, 72.9, 82.5), REACHED),
+        ((10.4, 10.8), CLOSE),
+        ((10.0, 10.0, 10.0), REACHED),
+    ],
+)
+def test_within_the_noise_nothing_is_said(ratios: tuple[float, ...], expected: str) -> None:
+    """On either side of the goal the verdict would be another one in the next run."""
+    assert verdict("steady-random", scattered(*ratios))[0] == expected
+
+
+def test_more_pairs_tell() -> None:
+    """The same scatter, more often: what was too close is reached."""
+    assert verdict("steady-random", scattered(*(9.0, 10.6, 12.0) * 6))[0] == REACHED
+
+
+def test_one_case_that_misses_it_for_certain_decides() -> None:
+    """Whatever another is too close for."""
+    close, bad = scattered(4.0, 5.2, 6.0, case="identical"), scattered(2.0, 2.1, case="twice")
+    assert verdict("merge", close, bad) == (MISSED, "twice decides")
+    assert verdict("merge", close, scattered(9.0, 9.1, case="twice")) == (
+        CLOSE,
+        "identical scatters too much; more pairs than 3 may tell",
+    )

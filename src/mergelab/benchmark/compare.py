@@ -8,12 +8,11 @@ figure moved, the machine did.
 
 from __future__ import annotations
 
-import math
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from mergelab.benchmark import noise
 from mergelab.benchmark.summary import METRICS, NOBODY, RESOLVED, Result, Spread
 from mergelab.errors import MergelabError
 
@@ -24,10 +23,6 @@ LEAST = 0.05
 
 ALONE = 1.0
 """The same where one of the benchmarks has one pair only: its noise is not known, so only twofold counts."""
-
-STUDENT = {2: 31.60, 3: 12.92, 4: 8.61, 5: 6.87, 6: 5.96, 8: 5.04, 10: 4.59, 14: 4.14, 20: 3.85, 30: 3.65}
-"""Student's t by degrees of freedom, two-sided, 0.1 %: some hundred figures are compared, and none should be
-called a regression by chance."""
 
 MACHINE_KEYS = ("vendor", "model", "family", "number", "stepping", "threads")
 """Facts of the processor in which machines must agree to be compared."""
@@ -122,26 +117,17 @@ def _verdict(moved: str, relative: str) -> str:
 
 def _moved(before: Spread, after: Spread, better: str) -> str:
     """Whether a figure moved by more than the noise."""
-    noise = _noise(before, after)
-    least = ALONE if noise is None else LEAST
+    chance = _noise(before, after)
+    least = ALONE if chance is None else LEAST
     small, large = sorted((before.median, after.median))
-    if large - small <= (noise or 0.0) or (small > 0 and large / small - 1 <= least):
+    if large - small <= (chance or 0.0) or (small > 0 and large / small - 1 <= least):
         return SAME
     return REGRESSION if (after.median > before.median) == (better == "lower") else IMPROVEMENT
 
 
 def _noise(before: Spread, after: Spread) -> float | None:
-    """Largest difference that chance makes in one of a thousand comparisons; None where it is not known."""
-    sides = [[value for value in each.values if value is not None] for each in (before, after)]
-    counts = [len(values) for values in sides]
-    if min(counts) < 2:
-        return None
-    freedom = sum(counts) - 2
-    squares = sum(
-        (count - 1) * statistics.variance(values) for count, values in zip(counts, sides, strict=True)
-    )
-    factor = next(each for least, each in reversed(STUDENT.items()) if freedom >= least)
-    return factor * math.sqrt(squares / freedom * sum(1 / count for count in counts))
+    """Largest difference that is by chance; some hundred figures are compared, and none should move by it."""
+    return noise.difference(before.known, after.known)
 
 
 def regressions(findings: Sequence[Finding]) -> list[Finding]:

@@ -6,9 +6,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from mergelab.benchmark import noise
 from mergelab.benchmark.summary import NOBODY, Result, Spread, spread
 
-REACHED, MISSED, UNKNOWN = "reached", "not reached", "not measured"
+REACHED, MISSED, CLOSE, UNKNOWN = "reached", "not reached", "too close to tell", "not measured"
 
 Read = Callable[[Result], Spread | None]
 
@@ -32,7 +33,8 @@ class Verdict:
         target: what has to be reached, as text.
         unit: of the measured figures; ``times`` for a ratio.
         measured: every case and size that counts.
-        verdict: reached only when every case and size that counts reaches it, by the median.
+        verdict: reached only when every case and size that counts reaches it, by the median and by more
+            than the noise; with a single pair the noise is not known, and the median decides.
         reason: the case that decided, or why nothing was measured.
     """
 
@@ -72,15 +74,16 @@ class Goal:
             if result.case in self.cases and (value := self.read(result)) is not None
         )
         missing = [case for case in self.cases if case not in {each.case for each in measured}]
+        close = [each for each in measured if self._is_close(each.value)]
+        far = [each for each in measured if each not in close]
         verdict, reason = UNKNOWN, f"no figure of: {', '.join(missing)}"
-        if measured:
-            worst = (min if self.at_least else max)(measured, key=lambda each: each.value.median)
-            median = worst.value.median
-            held = median >= self.limit if self.at_least else median <= self.limit
-            if not held:
-                verdict, reason = MISSED, f"{worst.case} decides"
-            elif not missing:
-                verdict, reason = REACHED, f"{worst.case} is the closest"
+        if far and not self._is_held(self._worst(far).value):
+            verdict, reason = MISSED, f"{self._worst(far).case} decides"
+        elif close and not missing:
+            verdict, worst = CLOSE, self._worst(close)
+            reason = f"{worst.case} scatters too much; more pairs than {worst.value.count} may tell"
+        elif not missing:
+            verdict, reason = REACHED, f"{self._worst(far).case} is the closest"
         return Verdict(
             goal=self.key,
             figure=self.figure,
@@ -90,6 +93,16 @@ class Goal:
             verdict=verdict,
             reason=reason,
         )
+
+    def _worst(self, measured: Sequence[Measured]) -> Measured:
+        return (min if self.at_least else max)(measured, key=lambda each: each.value.median)
+
+    def _is_held(self, value: Spread) -> bool:
+        return value.median >= self.limit if self.at_least else value.median <= self.limit
+
+    def _is_close(self, value: Spread) -> bool:
+        """Whether chance may have put it on its side of the limit."""
+        return abs(value.median - self.limit) < (noise.margin(value.known) or 0.0)
 
 
 def _ratio(metric: str) -> Read:

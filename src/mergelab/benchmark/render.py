@@ -58,8 +58,10 @@ def page(made: record.Record) -> BenchPage:
     results = record.results(made)
     lines = record.measurements(made)
     verdicts = [_goal(each) for each in made["goals"]]
-    reached = sum(each["verdict"] == goals.REACHED for each in made["goals"])
-    missed = sum(each["verdict"] == goals.MISSED for each in made["goals"])
+    known = [each["verdict"] for each in made["goals"]]
+    reached, missed, close, unknown = map(
+        known.count, (goals.REACHED, goals.MISSED, goals.CLOSE, goals.UNKNOWN)
+    )
     headline, mark, tone = f"{reached} of {len(verdicts)} goals reached", "✓", "green"
     if missed:
         mark, tone = "✗", "red"
@@ -73,7 +75,7 @@ def page(made: record.Record) -> BenchPage:
         headline=headline,
         mark=mark,
         tone=tone,
-        sentence=f"{missed} not reached, {len(verdicts) - reached - missed} not measured."
+        sentence=f"{missed} not reached, {close} too close to tell, {unknown} not measured."
         + (f" {baseline.sentence}" if baseline else ""),
         banner=banner(made),
         tag=tag(made),

@@ -97,9 +97,14 @@ class Spread:
     values: tuple[float | None, ...]
 
     @property
+    def known(self) -> list[float]:
+        """What the pairs yielded."""
+        return [value for value in self.values if value is not None]
+
+    @property
     def count(self) -> int:
         """How many pairs yielded it."""
-        return sum(value is not None for value in self.values)
+        return len(self.known)
 
 
 def spread(values: Iterable[float | None]) -> Spread | None:

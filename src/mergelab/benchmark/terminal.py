@@ -94,6 +94,7 @@ def _goals(made: record.Record) -> Table:
     for heading in ("goal", "target", "measured", "verdict"):
         table.add_column(heading)
     for each in made["goals"]:
+        decided = each["verdict"] in (goals.REACHED, goals.MISSED)
         mark, tone = text.TONES[each["verdict"]]
         measured = "\n".join(
             f"{one['case']} {text.memory(one['pages'])}: "
@@ -103,7 +104,7 @@ def _goals(made: record.Record) -> Table:
         table.add_row(
             each["figure"],
             each["target"],
-            measured if each["verdict"] != goals.UNKNOWN else f"{measured}\n{each['reason']}".strip(),
+            measured if decided else f"{measured}\n{each['reason']}".strip(),
             Text(f"{mark} {each['verdict']}", style=STYLES[tone]),
         )
     return table

@@ -16,6 +16,7 @@ from mergelab.scales import scale
 TONES = {
     goals.REACHED: ("✓", "green"),
     goals.MISSED: ("✗", "red"),
+    goals.CLOSE: ("≈", "amber"),
     goals.UNKNOWN: ("?", "amber"),
 }
 CHANGES = {
