@@ -20,6 +20,7 @@
  * equal content. A page that becomes a shared page takes the place that its
  * entry has, which costs next to nothing.
  */
+#include <linux/prefetch.h>
 #include <linux/slab.h>
 
 #include "internal.h"
@@ -155,6 +156,7 @@ void mmg_index_remove_chunk(struct mmg_index *index, struct mmg_chunk *chunk)
 	u32 id = chunk->id << MMG_CHUNK_SHIFT;
 	unsigned int i;
 
+	index->losses++;
 	for (i = 0; i < MMG_CHUNK_PAGES; i++)
 		if (chunk->marks[i].state == MMG_INDEXED)
 			mmg_index_remove(index, id + i);
@@ -186,6 +188,24 @@ static u32 *mmg_index_node(const struct mmg_index *index, u32 id, u64 *hash)
 	slot = mmg_id_slot(id);
 	*hash = chunk->entries[slot].hash;
 	return &chunk->next[slot];
+}
+
+/* Let what mmg_index_node() reads come. */
+static void mmg_index_prefetch(const struct mmg_index *index, u32 id)
+{
+	struct mmg_chunk *chunk;
+	unsigned int slot;
+
+	if (id & MMG_ID_SHARED) {
+		struct mmg_shared *shared = mmg_index_shared(index, id);
+
+		prefetch(&shared->hash);	/* @next is beside it */
+		return;
+	}
+	chunk = mmg_index_chunk(index, id);
+	slot = mmg_id_slot(id);
+	prefetch(&chunk->entries[slot]);
+	prefetch(&chunk->next[slot]);
 }
 
 /*
@@ -265,7 +285,7 @@ struct mmg_walks {
 	unsigned int nr;
 };
 
-/* Go on with a chain, if there is anything more on it. */
+/* Begin with a chain, if there is anything on it. */
 static void mmg_walks_add(struct mmg_walks *walks, struct mmg_look *look,
 			  u32 *link)
 {
@@ -276,7 +296,9 @@ static void mmg_walks_add(struct mmg_walks *walks, struct mmg_look *look,
 
 /*
  * Go along some chains side by side, as what is on them takes its time to come:
- * each waits for the one before it, but not for those of other chains.
+ * each waits for the one before it, but not for those of other chains. Whether
+ * a chain goes on is no branch: that could not be foreseen, and all that has yet
+ * to come would wait for it.
  */
 static void mmg_index_along(const struct mmg_index *index,
 			    struct mmg_walks *walks)
@@ -284,14 +306,18 @@ static void mmg_index_along(const struct mmg_index *index,
 	while (walks->nr) {
 		unsigned int i, nr = walks->nr;
 
+		for (i = 0; i < nr; i++)
+			mmg_index_prefetch(index, *walks->looks[i]->link);
 		walks->nr = 0;
 		for (i = 0; i < nr; i++) {
 			struct mmg_look *look = walks->looks[i];
 			u64 found;
 			u32 *next = mmg_index_node(index, *look->link, &found);
+			bool more = found < look->hash;
 
-			if (found < look->hash)
-				mmg_walks_add(walks, look, next);
+			look->link = more ? next : look->link;
+			walks->looks[walks->nr] = look;
+			walks->nr += more & (*look->link != MMG_NIL);
 		}
 	}
 }
@@ -299,8 +325,8 @@ static void mmg_index_along(const struct mmg_index *index,
 /**
  * mmg_index_fetch - let what the index has for some hashes be fetched
  * @index: of the domain
- * @looks: hashes that are going to be looked for, inserted or removed soon;
- *	where they are is filled in
+ * @looks: hashes that are going to be looked for, inserted, replaced or removed
+ *	soon; where they are is filled in
  * @nr: how many, at most MMG_INDEX_FETCH
  */
 void mmg_index_fetch(const struct mmg_index *index, struct mmg_look *looks,
@@ -310,8 +336,11 @@ void mmg_index_fetch(const struct mmg_index *index, struct mmg_look *looks,
 	unsigned int i;
 
 	walks.nr = 0;
+	for (i = 0; i < nr; i++)
+		prefetch(mmg_bucket(index, looks[i].hash));
 	for (i = 0; i < nr; i++) {
 		looks[i].moves = index->moves;
+		looks[i].losses = index->losses;
 		mmg_walks_add(&walks, &looks[i],
 			      mmg_bucket(index, looks[i].hash));
 	}
@@ -416,6 +445,7 @@ static void mmg_index_shrink(struct mmg_index *index)
 	}
 	mmg_index_along(index, &walks);
 	index->moves++;
+	index->losses++;
 	for (i = 0; i < MMG_INDEX_STEPS; i++)
 		mmg_index_join(index);
 }
@@ -502,6 +532,7 @@ static void mmg_index_take(struct mmg_index *index, u32 *link, u32 *next)
 	*next = MMG_NIL;
 	index->count--;
 	index->moves++;
+	index->losses++;
 
 	if (index->count * MMG_INDEX_SPARE < index->buckets)
 		mmg_index_shrink(index);
@@ -559,6 +590,8 @@ void mmg_index_insert_shared(struct mmg_index *index, struct mmg_shared *shared)
  * mmg_index_replace - let a shared page take the place of an entry
  * @index: of the domain
  * @id: of an entry that is in the index
+ * @look: for the hash of the entry, from mmg_index_fetch() under this hold of
+ *	the lock; or NULL
  * @shared: as for mmg_index_insert_shared(), with the hash of the entry
  *
  * Needs no memory.
@@ -566,13 +599,21 @@ void mmg_index_insert_shared(struct mmg_index *index, struct mmg_shared *shared)
  * Return: false if another shared page has the hash, with all as it was.
  */
 bool mmg_index_replace(struct mmg_index *index, u32 id,
-		       struct mmg_shared *shared)
+		       const struct mmg_look *look, struct mmg_shared *shared)
 {
 	u64 hash;
-	u32 *next = mmg_index_node(index, id, &hash);
+	u32 *next = mmg_index_node(index, id, &hash), *link;
 	bool equal;
-	u32 *link = mmg_index_seek(index, mmg_bucket(index, hash), hash, &equal);
 
+	/*
+	 * That others have been replaced since does not matter: who names an
+	 * indexed entry is in front of it, and nobody else does.
+	 */
+	if (look && look->losses == index->losses && *look->link == id)
+		link = look->link;
+	else
+		link = mmg_index_seek(index, mmg_bucket(index, hash), hash,
+				      &equal);
 	if (*link != id)
 		return false;
 	shared->older = MMG_NIL;
@@ -595,6 +636,7 @@ void mmg_index_remove_shared(struct mmg_index *index, struct mmg_shared *shared)
 	bool equal;
 	u32 *link;
 
+	index->losses++;
 	if (older)
 		older->newer = shared->newer;
 	if (shared->newer != MMG_NIL) {
@@ -608,6 +650,7 @@ void mmg_index_remove_shared(struct mmg_index *index, struct mmg_shared *shared)
 	if (older) {
 		index->moves++;
 		older->next = shared->next;
+		shared->next = MMG_NIL;
 		*link = shared->older | MMG_ID_SHARED;
 	} else {
 		mmg_index_take(index, link, &shared->next);

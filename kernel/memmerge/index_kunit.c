@@ -356,7 +356,7 @@ static struct mmg_shared_test *mmg_shared_test_new(struct kunit *test)
 
 /* The entry of a page becomes a shared page. */
 static void mmg_test_replace(struct kunit *test, struct mmg_shared_test *s,
-			     unsigned int page)
+			     unsigned int page, const struct mmg_look *look)
 {
 	struct mmg_index_test *t = test->priv;
 	struct mmg_shared *shared = &s->shared[page][s->nr[page]++];
@@ -369,10 +369,10 @@ static void mmg_test_replace(struct kunit *test, struct mmg_shared_test *s,
 						&shared->id));
 	if (s->nr[page] == 1) {
 		KUNIT_EXPECT_TRUE(test, mmg_index_replace(&t->index, id,
-							  shared));
+							  look, shared));
 	} else {
 		KUNIT_EXPECT_FALSE(test, mmg_index_replace(&t->index, id,
-							   shared));
+							   look, shared));
 		mmg_index_remove(&t->index, id);
 		mmg_index_insert_shared(&t->index, shared);
 	}
@@ -434,7 +434,7 @@ static void mmg_test_shared_place(struct kunit *test)
 
 	for (i = 0; i < 3; i++)
 		mmg_test_insert(t, mmg_test_id(t, i), (u64)i << 32);
-	mmg_test_replace(test, s, 1);
+	mmg_test_replace(test, s, 1, NULL);
 	KUNIT_EXPECT_EQ(test, 3, t->index.count);
 	for (i = 0; i < 3; i++)
 		mmg_test_finds(test, s, i, (u64)i << 32);
@@ -473,7 +473,7 @@ static void mmg_test_shared_copies(struct kunit *test)
 	for (first = 0; first < MMG_TEST_COPIES; first++) {
 		for (i = 0; i < MMG_TEST_COPIES; i++) {
 			mmg_test_insert(t, mmg_test_id(t, 1), 1ULL << 32);
-			mmg_test_replace(test, s, 1);
+			mmg_test_replace(test, s, 1, NULL);
 		}
 		KUNIT_EXPECT_EQ(test, 3, t->index.count);
 		mmg_test_insert(t, mmg_test_id(t, 1), 1ULL << 32);
@@ -518,7 +518,7 @@ static void mmg_test_shared_random(struct kunit *test)
 		else if (prandom_u32_state(&rnd) & 1)
 			mmg_test_remove(t, id);
 		else if (s->nr[i] < MMG_TEST_COPIES)
-			mmg_test_replace(test, s, i);
+			mmg_test_replace(test, s, i, NULL);
 		else
 			mmg_test_unshare(t, s, i, n % MMG_TEST_COPIES);
 	}
@@ -579,7 +579,7 @@ static void mmg_test_claim_first(struct kunit *test)
 	KUNIT_EXPECT_NULL(test, shared);
 	KUNIT_EXPECT_EQ(test, mmg_test_id(t, 1), equal);
 
-	mmg_test_replace(test, s, 1);
+	mmg_test_replace(test, s, 1, NULL);
 	KUNIT_EXPECT_FALSE(test, mmg_test_claim(t, mmg_test_id(t, 2), 7, NULL,
 						&shared, &equal));
 	KUNIT_EXPECT_PTR_EQ(test, &s->shared[1][0], shared);
@@ -599,7 +599,8 @@ static void mmg_test_claim_first(struct kunit *test)
 
 /* Something happens to what is known of a page. */
 static void mmg_test_change(struct kunit *test, struct mmg_shared_test *s,
-			    unsigned int page, bool off)
+			    unsigned int page, const struct mmg_look *look,
+			    bool off)
 {
 	struct mmg_index_test *t = test->priv;
 	u32 id = mmg_test_id(t, page);
@@ -612,7 +613,7 @@ static void mmg_test_change(struct kunit *test, struct mmg_shared_test *s,
 	} else if (off || s->nr[page] == MMG_TEST_COPIES) {
 		mmg_test_remove(t, id);
 	} else {
-		mmg_test_replace(test, s, page);
+		mmg_test_replace(test, s, page, look);
 	}
 }
 
@@ -644,10 +645,11 @@ static void mmg_test_claim_later(struct kunit *test)
 			if (prandom_u32_state(&rnd) % 8 == 0)
 				mmg_test_change(test, s,
 						prandom_u32_state(&rnd) %
-							MMG_TEST_PAGES,
+							MMG_TEST_PAGES, NULL,
 						shrink || prandom_u32_state(&rnd) & 1);
 			if (mmg_test_indexed(t, id) || shrink) {
-				mmg_test_change(test, s, pages[i], shrink);
+				mmg_test_change(test, s, pages[i], &looks[i],
+						shrink);
 				continue;
 			}
 			first = mmg_test_claim(t, id, looks[i].hash, &looks[i],
@@ -670,6 +672,44 @@ static void mmg_test_claim_later(struct kunit *test)
 	kvfree(s);
 }
 
+/* What was fetched may lead to buckets that are gone by the time it is used. */
+static void mmg_test_replace_later(struct kunit *test)
+{
+	struct mmg_shared_test *s = mmg_shared_test_new(test);
+	struct mmg_index_test *t = test->priv;
+	struct mmg_look looks[16];
+	unsigned int pages[ARRAY_SIZE(looks)];
+	unsigned int i, nr = 0;
+
+	for (i = 0; i < MMG_TEST_PAGES; i++)
+		mmg_test_insert(t, mmg_test_id(t, i), mmg_test_spread(i));
+	for (i = 0; i < MMG_TEST_PAGES && nr < ARRAY_SIZE(looks); i++) {
+		u64 hash = mmg_test_spread(i);
+
+		if (mmg_bucket_nr(&t->index, hash) < MMG_SEGMENT_BUCKETS)
+			continue;
+		looks[nr].hash = hash;
+		pages[nr++] = i;
+	}
+	KUNIT_ASSERT_EQ(test, ARRAY_SIZE(looks), nr);
+	mmg_index_fetch(&t->index, looks, nr);
+	for (i = 0, nr = 0; i < MMG_TEST_PAGES; i++) {
+		if (nr < ARRAY_SIZE(pages) && i == pages[nr])
+			nr++;
+		else
+			mmg_test_remove(t, mmg_test_id(t, i));
+	}
+	KUNIT_ASSERT_EQ(test, MMG_SEGMENT_BUCKETS, t->index.buckets);
+	for (i = 0; i < nr; i++)
+		mmg_test_replace(test, s, pages[i], &looks[i]);
+	for (i = 0; i < MMG_TEST_PAGES; i++)
+		mmg_test_finds(test, s, i, mmg_test_spread(i));
+	for (i = 0; i < nr; i++)
+		mmg_test_unshare(t, s, pages[i], 0);
+	KUNIT_EXPECT_EQ(test, 0, t->index.count);
+	kvfree(s);
+}
+
 static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_empty),
 	KUNIT_CASE(mmg_test_chunk_of_id),
@@ -685,6 +725,7 @@ static struct kunit_case mmg_index_cases[] = {
 	KUNIT_CASE(mmg_test_shared_random),
 	KUNIT_CASE(mmg_test_claim_first),
 	KUNIT_CASE(mmg_test_claim_later),
+	KUNIT_CASE(mmg_test_replace_later),
 	{}
 };
 

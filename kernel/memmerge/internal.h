@@ -334,7 +334,9 @@ static inline void *mmg_numbers_get(const struct mmg_numbers *numbers,
  * @buckets: their number
  * @bits: log2 of it, rounded up
  * @count: what is on the chains of all buckets
- * @moves: how often something left a chain, or chains were split or joined
+ * @moves: how often something left a chain, or made place there for a shared
+ *	page, or chains were split or joined
+ * @losses: how often what names something on a chain may have been freed
  * @chunks: by the part of the ids of their entries that tells them
  * @shared: shared pages, of which each has a number
  */
@@ -344,7 +346,8 @@ struct mmg_index {
 	unsigned long buckets;
 	unsigned int bits;
 	unsigned long count;
-	unsigned long moves;
+	u32 moves;
+	u32 losses;
 	struct mmg_numbers chunks;
 	struct mmg_numbers shared;
 };
@@ -357,11 +360,13 @@ struct mmg_index {
  * @hash: to look for
  * @link: place on a chain behind which it is, if not there
  * @moves: of the index, for which that holds
+ * @losses: of the index, for which @link can be read
  */
 struct mmg_look {
 	u64 hash;
 	u32 *link;
-	unsigned long moves;
+	u32 moves;
+	u32 losses;
 };
 
 /**
@@ -849,7 +854,7 @@ bool mmg_shared_claim(struct mmg_chunk *chunk, unsigned int slot,
 struct mmg_shared *mmg_shared_peek(struct mmg_domain *domain, u64 hash);
 void mmg_shared_reserve(struct mmg_domain *domain, unsigned int nr);
 struct mmg_shared *mmg_shared_new(struct mmg_chunk *chunk, unsigned int slot,
-				  gfp_t gfp);
+				  const struct mmg_look *look, gfp_t gfp);
 void mmg_shared_rehash(struct mmg_shared *shared, u64 hash);
 void mmg_shared_free(struct mmg_shared *shared);
 struct mmg_shared *mmg_shared_by_id(struct mmg_domain *domain, u32 id);
@@ -917,7 +922,7 @@ void mmg_index_remove(struct mmg_index *index, u32 id);
 void mmg_index_insert_shared(struct mmg_index *index,
 			     struct mmg_shared *shared);
 bool mmg_index_replace(struct mmg_index *index, u32 id,
-		       struct mmg_shared *shared);
+		       const struct mmg_look *look, struct mmg_shared *shared);
 void mmg_index_remove_shared(struct mmg_index *index,
 			     struct mmg_shared *shared);
 struct mmg_shared *mmg_index_older(const struct mmg_index *index,

@@ -57,6 +57,7 @@ struct mmg_side {
  * @zero: all of them are to map the zero page
  * @shared: otherwise, the shared page of each; of @there, once it is one
  * @kpages: what to replace each by
+ * @looks: where the index has those of @there
  * @pending: pages before the present one that are to map its shared page, too
  * @mates: how many of @there have become shared pages
  */
@@ -67,6 +68,7 @@ struct mmg_run {
 	bool zero;
 	struct mmg_shared *shared[MMG_RUN];
 	struct page *kpages[MMG_RUN];
+	struct mmg_look looks[MMG_RUN];
 	unsigned int pending;
 	unsigned int mates;
 };
@@ -230,7 +232,8 @@ static bool mmg_run_share(struct mmg_run *run, unsigned int i)
 	 * Others wait for these folios: no waiting for memory. And it may not
 	 * have had its turn to join the shared page that there is.
 	 */
-	shared = mmg_shared_new(there->chunk, slot, GFP_NOWAIT);
+	shared = mmg_shared_new(there->chunk, slot, &run->looks[i],
+				GFP_NOWAIT);
 	if (!shared)
 		return false;
 	mmg_region_set(there->chunk, slot, MMG_SEEN, false);
@@ -308,17 +311,16 @@ out:
 }
 
 /* The first equals are going to become shared pages: have the index fetched. */
-static noinline_for_stack void mmg_run_fetch(const struct mmg_run *run,
-					     unsigned int nr)
+static void mmg_run_fetch(struct mmg_run *run, unsigned int nr)
 {
 	const struct mmg_side *there = &run->there;
-	struct mmg_look looks[MMG_RUN];
 	unsigned int i;
 
 	static_assert(MMG_RUN <= MMG_INDEX_FETCH);
 	for (i = 0; i < nr; i++)
-		looks[i].hash = there->chunk->entries[there->slot + i].hash;
-	mmg_index_fetch(&run->domain->index, looks, nr);
+		run->looks[i].hash =
+			there->chunk->entries[there->slot + i].hash;
+	mmg_index_fetch(&run->domain->index, run->looks, nr);
 }
 
 /*

@@ -430,7 +430,7 @@ static int mmg_merge_indexed(struct mmg_chunk_scan *scan, unsigned int slot,
 	if (mate->huge && !mmg_huge_may_split(mate))
 		return -1 - MMG_SKIP_HUGE;
 	mmg_shared_reserve(domain, 1);
-	shared = mmg_shared_new(mate, mate_slot, GFP_KERNEL);
+	shared = mmg_shared_new(mate, mate_slot, NULL, GFP_KERNEL);
 	if (!shared)
 		return -1 - MMG_SKIP_NOMEM;
 

@@ -299,13 +299,15 @@ void mmg_shared_reserve(struct mmg_domain *domain, unsigned int nr)
  * @chunk: of the page that is going to be the shared page
  * @slot: of that page, which is in the index; the description takes its place,
  *	and it has to be made something else
+ * @look: for its hash, from mmg_index_fetch() under this hold of the lock; or
+ *	NULL
  * @gfp: how to look for memory; it is not worth much trouble
  *
  * Return: the description, or NULL if there is no memory, or the content has a
  * shared page that takes another mapping.
  */
 struct mmg_shared *mmg_shared_new(struct mmg_chunk *chunk, unsigned int slot,
-				  gfp_t gfp)
+				  const struct mmg_look *look, gfp_t gfp)
 {
 	struct mmg_domain *domain = chunk->region->domain;
 	u32 id = mmg_entry_id(chunk, slot);
@@ -323,7 +325,7 @@ struct mmg_shared *mmg_shared_new(struct mmg_chunk *chunk, unsigned int slot,
 		kmem_cache_free(mmg_shared_cache, shared);
 		return NULL;
 	}
-	if (mmg_index_replace(&domain->index, id, shared))
+	if (mmg_index_replace(&domain->index, id, look, shared))
 		return shared;
 
 	if (mmg_shared_peek(domain, shared->hash)) {
