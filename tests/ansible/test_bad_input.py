@@ -8,8 +8,10 @@ import os
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import pytest
 
 from mergelab.kernel import build
 from tests.processes import processes
@@ -125,12 +127,13 @@ def test_second_run_beside_the_first(tmp_path: Path) -> None:
     lock = tmp_path / "mergelab" / "locks" / "virtual"
     lock.parent.mkdir(parents=True)
     with lock.open("w") as held:
-        held.write("pid 4711, make qualify, since 20260101T000000Z\n")
+        held.write("process group 4711, make qualify, since 20260101T000000Z\n")
         held.flush()
         fcntl.flock(held, fcntl.LOCK_EX)
         done = run(tmp_path, ["tools/play", "lab"])
     assert done.returncode != 0
-    assert "another run works on inventory 'virtual': pid 4711, make qualify" in done.stdout
+    assert "another run works on inventory 'virtual': process group 4711, make qualify" in done.stdout
+    assert "kill -INT -- -4711\n" in done.stdout
     assert left_behind(tmp_path) == set()
 
 
@@ -138,7 +141,7 @@ def test_lock_of_a_dead_run_is_free(tmp_path: Path) -> None:
     """A run that was killed must not lock its successor out."""
     lock = tmp_path / "mergelab" / "locks" / "virtual"
     lock.parent.mkdir(parents=True)
-    lock.write_text("pid 4711, make qualify, since 20260101T000000Z\n")
+    lock.write_text("process group 4711, make qualify, since 20260101T000000Z\n")
     done = run(tmp_path, ["tools/play", "lab-list"])
     assert "another run" not in done.stdout
 
@@ -244,8 +247,19 @@ def test_config_symbol_that_the_kernel_drops(tmp_path: Path) -> None:
     assert not tree.exists()
 
 
-def interrupt(state: Path, command: list[str], at: str, environment: Mapping[str, str]) -> tuple[int, str]:
-    """Start a command as a terminal does, press Ctrl-C when it has printed a text; its status and output."""
+def press(group: int) -> None:
+    """Press Ctrl-C."""
+    os.killpg(group, signal.SIGINT)
+
+
+def interrupt(
+    state: Path,
+    command: list[str],
+    at: str,
+    environment: Mapping[str, str],
+    how: Callable[[int], None] = press,
+) -> tuple[int, str]:
+    """Start a command as a terminal does, end it when it has printed a text; its status and output."""
     inherited = {name: value for name, value in os.environ.items() if name != "MERGELAB_RUN_DIR"}
     with subprocess.Popen(
         # As a shell starts what is in the foreground; pytest itself may run in the background.
@@ -263,20 +277,33 @@ def interrupt(state: Path, command: list[str], at: str, environment: Mapping[str
         for line in child.stdout:
             output += line
             if at in line:
-                os.killpg(child.pid, signal.SIGINT)
+                how(child.pid)
                 break
         output += child.stdout.read()
     return child.returncode, output
 
 
-def test_interrupted_run(tmp_path: Path) -> None:
-    """Ctrl-C while a host is waited for: said, its own status, and the lock is free for the next run."""
+@pytest.mark.parametrize("from_elsewhere", [False, True])
+def test_interrupted_run(tmp_path: Path, from_elsewhere: bool) -> None:
+    """While a host is waited for, by Ctrl-C or as another run says: its own status, and the lock is free."""
+
+    def as_told(_: int) -> None:
+        refused = run(tmp_path, ["tools/play", "validate"], {"INVENTORY": str(bad)})
+        command = refused.stdout.partition("stop it as its Ctrl-C would: ")[2]
+        subprocess.run(["bash", "-c", command], check=True)
+
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         bad = inventory(tmp_path, ansible_host="127.0.0.1", ansible_port=str(silent.getsockname()[1]))
         command = ["tools/play", "validate"]
-        status, output = interrupt(tmp_path, command, "PLAY [Validate the hosts]", {"INVENTORY": str(bad)})
+        status, output = interrupt(
+            tmp_path,
+            command,
+            "PLAY [Validate the hosts]",
+            {"INVENTORY": str(bad)},
+            as_told if from_elsewhere else press,
+        )
     assert status == 130, output
     assert "interrupted after" in output
     again = run(tmp_path, ["tools/play", "validate", "--list-hosts"], {"INVENTORY": str(bad)})
