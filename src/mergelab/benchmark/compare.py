@@ -117,17 +117,12 @@ def _verdict(moved: str, relative: str) -> str:
 
 def _moved(before: Spread, after: Spread, better: str) -> str:
     """Whether a figure moved by more than the noise."""
-    chance = _noise(before, after)
+    chance = noise.difference(before.known, after.known)
     least = ALONE if chance is None else LEAST
     small, large = sorted((before.median, after.median))
     if large - small <= (chance or 0.0) or (small > 0 and large / small - 1 <= least):
         return SAME
     return REGRESSION if (after.median > before.median) == (better == "lower") else IMPROVEMENT
-
-
-def _noise(before: Spread, after: Spread) -> float | None:
-    """Largest difference that is by chance; some hundred figures are compared, and none should move by it."""
-    return noise.difference(before.known, after.known)
 
 
 def regressions(findings: Sequence[Finding]) -> list[Finding]:
