@@ -7,6 +7,7 @@ import io
 import json
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,27 @@ def test_samples_become_one_curve(heard: tuple[Ear, list[str], str]) -> None:
     assert cpu[:3] == [0, 1000, 2000]
     assert wall == sorted(wall)
     assert saved[-1] == 8192
+
+
+def test_time_to_understand_a_sample_is_not_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel goes on meanwhile; the first line of a kind takes milliseconds, as its schema is read."""
+    now = [0]
+    slow = iter([5000, 0, 0])
+
+    def parse(text: str, understand: Callable[[str], Line] = lines.parse) -> Line:
+        now[0] += next(slow)
+        return understand(text)
+
+    monkeypatch.setattr(run, "cpu_ns", lambda _process: now[0])
+    monkeypatch.setattr(lines, "parse", parse)
+    listener, _ = ear()
+    for text in (
+        '{"kind": "sample", "case": "twice", "pages": 1, "pair": 1, "wall_ns": 0, "saved": 0}',
+        '{"kind": "sample", "case": "twice", "pages": 1, "pair": 1, "wall_ns": 1, "saved": 0}',
+        '{"kind": "settled", "case": "twice", "pages": 1, "pair": 1, "engine": "ksm"}',
+    ):
+        listener(text, 1)
+    assert listener.lines[0].data["cpu_ns"] == [0, 5000]
 
 
 def test_cost_of_a_sample_is_heard(heard: tuple[Ear, list[str], str]) -> None:

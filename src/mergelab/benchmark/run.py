@@ -47,16 +47,17 @@ class Ear:
         Raises:
             MergelabError: it is no measurement, or the program reports an error.
         """
+        spent = cpu_ns(kernel)  # before anything else: the kernel goes on while a line is understood
         text = text.strip()
         if text == '{"kind": "cpu?"}':
-            return str(cpu_ns(kernel))
+            return str(spent)
         if text == '{"kind": "delay?"}':
             return str(delay_ns(kernel))
         if not text:
             return None
         line = lines.parse(text)
         if line.kind == "sample":
-            self._samples.append({"cpu_ns": cpu_ns(kernel), **line.data})
+            self._samples.append({"cpu_ns": spent, **line.data})
             return None
         if line.kind in ("settled", "watching", "looking"):
             made = lines.growth if line.kind == "settled" else lines.watched
