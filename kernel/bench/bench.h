@@ -32,13 +32,15 @@ enum content {
  * @walks: whether the mappings of merged pages are visited
  * @scanners: whether it is how much quicker two scanners are than one
  * @pages: fixed number of pages, or 0: as asked for
+ * @kvm: whether the processes are KVM guests
  * @area: pages of each process
  */
 struct subject {
 	const char *name;
 	enum content content;
 	unsigned int passes;
-	bool merges, zero_pages, joins, churn, limits, walks, scanners;
+	bool merges, zero_pages, joins, churn, limits, walks, scanners,
+	     kvm;
 	unsigned long pages, area;
 };
 
@@ -147,6 +149,12 @@ void engine_write(const struct engine *engine, const char *file,
 long long engine_saved(const struct engine *engine);
 void engine_attach(const struct engine *engine);
 void engine_stop(const struct engine *engine);
+
+/* The memory of a process as that of a KVM guest, and what that runs. */
+extern const char kvm_guest[], kvm_guest_timed[], kvm_guest_end[];
+void kvm_start(unsigned char *memory, unsigned long pages);
+void kvm_touch(unsigned long pages);
+void kvm_writes(unsigned long stride, unsigned long count, uint32_t *ticks);
 
 void measure_subject(const struct subject *subject, unsigned long pages,
 		     int pairs);

@@ -538,6 +538,7 @@ void measure_subject(const struct subject *subject, unsigned long pages,
 			continue;
 		}
 		measure_floor();
+		processes_order(ORDER_TOUCH, 0);
 		measure_writes("own");
 		for (i = 0; i < ENGINES; i++)
 			measure_engine(&engines[(i + place_pair + 1) % ENGINES],

@@ -77,14 +77,11 @@ static long long own_floor(void)
 	return clock_ticks_ns(median) * 1000 / CHUNK;
 }
 
-/* Write to every argument-th page once, timed; then as it was before. */
-static long long own_writes(unsigned long stride)
+/* Write to every @stride-th page once, timed; then as it was before. */
+static void own_write(unsigned long stride, unsigned long count, uint32_t *ticks)
 {
-	unsigned long count = (own_pages + stride - 1) / stride, i;
-	uint32_t *ticks = calloc(count, sizeof(*ticks));
-	struct reply head = { .value = count };
+	unsigned long i;
 
-	TAP_CHECK(ticks);
 	for (i = 0; i < count; i++) {
 		uint64_t *word = (uint64_t *)(own_memory + i * stride * PAGE);
 		long long start = clock_ticks(), took;
@@ -95,10 +92,36 @@ static long long own_writes(unsigned long stride)
 	}
 	for (i = 0; i < count; i++)
 		*(uint64_t *)(own_memory + i * stride * PAGE) ^= ~0ULL;
+}
+
+static void own_writes(unsigned long stride)
+{
+	unsigned long count = (own_pages + stride - 1) / stride;
+	uint32_t *ticks = calloc(count, sizeof(*ticks));
+	struct reply head = { .value = count };
+
+	TAP_CHECK(ticks);
+	if (own_subject->kvm)
+		kvm_writes(stride, count, ticks);
+	else
+		own_write(stride, count, ticks);
 	all(own_output, &head, sizeof(head), true);
 	all(own_output, ticks, count * sizeof(*ticks), true);
 	free(ticks);
-	return 0;
+}
+
+/* Every page is the process's own and writable, as at first. */
+static void own_touch(void)
+{
+	unsigned long i;
+
+	if (own_subject->kvm) {
+		kvm_touch(own_pages);
+		return;
+	}
+	for (i = 0; i < own_pages; i++)
+		__atomic_fetch_xor((uint64_t *)(own_memory + i * PAGE), 0,
+				   __ATOMIC_RELAXED);
 }
 
 static void own_rewrite(unsigned long seed)
@@ -111,18 +134,13 @@ static void own_rewrite(unsigned long seed)
 
 static void own_obey(void)
 {
-	unsigned long i;
-
 	switch (own_request.order) {
 	case ORDER_FILL:
 		subject_fill(own_subject, own_memory, own_first, own_pages,
 			     own_total);
 		break;
 	case ORDER_TOUCH:
-		/* Every page is the process's own and writable, as at first. */
-		for (i = 0; i < own_pages; i++)
-			__atomic_fetch_xor((uint64_t *)(own_memory + i * PAGE),
-					   0, __ATOMIC_RELAXED);
+		own_touch();
 		break;
 	case ORDER_FLOOR:
 		own_reply.value = own_floor();
@@ -151,6 +169,8 @@ static void own_map(void)
 	own_memory = memory(own_pages);
 	/* A fault for each page takes minutes in User-Mode Linux. */
 	madvise(own_memory, own_pages * PAGE, MADV_POPULATE_WRITE);
+	if (own_subject->kvm)
+		kvm_start(own_memory, own_pages);
 	own_reply.value = (intptr_t)own_memory;
 }
 

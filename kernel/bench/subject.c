@@ -43,6 +43,10 @@ const struct subject subjects[] = {
 		.merges = true, .churn = true,
 	},
 	{
+		.name = "kvm", .content = TWICE, .area = AREA,
+		.passes = PASSES_MERGED, .merges = true, .kvm = true,
+	},
+	{
 		.name = "guest", .content = GUEST, .area = AREA,
 		.passes = PASSES, .merges = true, .zero_pages = true,
 	},

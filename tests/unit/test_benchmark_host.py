@@ -37,6 +37,21 @@ def test_memory_must_do() -> None:
         host.require_memory(small(), {"memory": {"total": needed - 1}})
 
 
+@pytest.mark.parametrize(
+    ("modules", "can"),
+    [
+        ({}, False),
+        ({"kvm": {}, "memmerge": {}}, False),
+        ({"kvm": {}, "kvm_amd": {}}, True),
+        ({"kvm_intel": {}}, True),
+    ],
+)
+def test_guests_take_the_module_of_the_processor(modules: dict[str, object], can: bool) -> None:
+    """Without it there is no /dev/kvm; a host that was never asked has none."""
+    assert host.has_kvm({"modules": modules}) is can
+    assert not host.has_kvm({})
+
+
 def test_kernel_is_found_by_its_release(tmp_path: Path) -> None:
     """The record says which build it was that ran there."""
     manifest = {

@@ -19,6 +19,7 @@ def make(
     sizes: tuple[int, ...] = (),
     guest: Path = Path("none"),
     processors: int = 1,
+    kvm: bool = False,
 ) -> plan.Plan:
     """A plan of two pairs."""
     return plan.make(
@@ -28,6 +29,7 @@ def make(
         guest_memory=guest,
         guest_help="ask for it",
         processors=processors,
+        kvm=kvm,
     )
 
 
@@ -63,7 +65,7 @@ def test_every_case_at_every_size_and_fixed_ones_once() -> None:
     items = [(item.case, item.pages) for item in made.items]
     assert items.count(("random", 16384)) == items.count(("random", 32768)) == 1
     assert [item for item in items if item[0] == "sharers"] == [("sharers", 10_000)]
-    assert {case for case, _ in items} == set(plan.CASES) - {"guest", "scanners"}
+    assert {case for case, _ in items} == set(plan.CASES) - {"kvm", "guest", "scanners"}
 
 
 def test_case_for_several_processors() -> None:
@@ -75,9 +77,20 @@ def test_case_for_several_processors() -> None:
         make(cases=("scanners",))
 
 
+def test_case_for_kvm() -> None:
+    """It is measured at every size where guests can run, and elsewhere it is said once that it was not."""
+    sizes = (64 * MIB, 128 * MIB)
+    assert [what for what, why in make(sizes=sizes).left_out if "takes KVM" in why] == ["kvm"]
+    there = make(cases=("kvm",), sizes=sizes, kvm=True)
+    assert [(item.case, item.pages) for item in there.items] == [("kvm", 16384), ("kvm", 32768)]
+    assert there.left_out == ()
+    with pytest.raises(MergelabError, match="it takes KVM"):
+        make(cases=("kvm",))
+
+
 def test_guest_is_left_out_with_the_reason() -> None:
     """A case without its input is not measured, and says how to get it."""
-    made = make(sizes=(64 * MIB,), processors=2)
+    made = make(sizes=(64 * MIB,), processors=2, kvm=True)
     assert made.left_out == (("guest at 64M", "no guest's memory is there: ask for it"),)
     assert made.guest_memory is None
 

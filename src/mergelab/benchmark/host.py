@@ -32,6 +32,11 @@ def processors(facts: dict[str, Any]) -> int:
     return int(facts.get("cpu", {}).get("threads", 1))
 
 
+def has_kvm(facts: dict[str, Any]) -> bool:
+    """Whether a host can run guests, by its fingerprint."""
+    return not {"kvm_amd", "kvm_intel"}.isdisjoint(facts.get("modules", {}))
+
+
 def kernel(facts: dict[str, Any], cache: Path) -> dict[str, Any]:
     """What the record says of the kernel under test: its manifest, as this machine has built and deployed it.
 

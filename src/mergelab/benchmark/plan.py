@@ -37,6 +37,7 @@ class Case:
         pages: fixed number of pages; None where sizes apply.
         runs: of each pair: one for each engine, or of memmerge alone.
         processors: that the machine must have.
+        kvm: whether the machine must run guests.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Case:
     pages: int | None = None
     runs: int = 2
     processors: int = 1
+    kvm: bool = False
 
 
 CASES = {
@@ -66,6 +68,7 @@ CASES = {
             title="every page twice, 1 % of the pages rewritten per second while scanning",
             merges=True,
         ),
+        Case(name="kvm", title="every page twice, memory of KVM guests", merges=True, kvm=True),
         Case(name="guest", title="memory of an idle Linux guest", merges=True),
         Case(name="sharers", title="one page with 10,000 sharers", merges=True, pages=10_000),
         Case(
@@ -157,6 +160,7 @@ def make(
     guest_memory: Path | None,
     guest_help: str,
     processors: int = 1,
+    kvm: bool = False,
     host: str = "",
 ) -> Plan:
     """Decide what is measured.
@@ -168,6 +172,7 @@ def make(
         guest_memory: file with a guest's memory, whether it exists or not; None where it cannot be had.
         guest_help: how to get it.
         processors: that the machine has; User-Mode Linux has one.
+        kvm: whether the machine runs guests; User-Mode Linux does not.
         host: name of the host where it is measured.
 
     Raises:
@@ -184,7 +189,7 @@ def make(
     left_out: list[tuple[str, str]] = []
     for size in sorted(set(sizes)) or SIZES:
         for case in chosen:
-            if case.pages is not None:
+            if case.pages is not None or (case.kvm and not kvm):
                 continue
             if case.name == "guest" and held < size:
                 has = (
@@ -194,6 +199,8 @@ def make(
                 continue
             items.append(Item(case=case.name, pages=size // PAGE))
     for case in chosen:
+        if case.kvm and not kvm:
+            left_out.append((case.name, "it takes KVM: give a --host that has it"))
         if case.pages is None:
             continue
         if case.processors > processors:

@@ -23,7 +23,7 @@ from mergelab.errors import MergelabError
 from mergelab.runs import STAMP, commit
 
 PROGRAM = uml.KERNEL / "bench"
-SOURCES = (*PROGRAM.glob("*.[ch]"), PROGRAM / "Makefile")
+SOURCES = (*PROGRAM.glob("*.[chS]"), PROGRAM / "Makefile")
 PROFILE = "um"
 SILENCE = 1800
 """Seconds without a word of the measuring program after which it counts as hung; a pass may take 900."""
