@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from mergelab import uml
-from tests.integration.lab import HOST, Lab, Played
+from mergelab.benchmark import lines
+from tests.integration.lab import HOST, ROOT, Lab, Played
 from tests.integration.programs import on_host, run, within
 
 pytestmark = pytest.mark.lab
@@ -128,3 +130,34 @@ def test_torture_with_guests(lab: Lab, qualified: Played, tmp_path: Path) -> Non
         done = re.search(rf" {kind}=(\d+)", output)
         assert done, output
         assert int(done[1]) > 0, output
+
+
+def test_benchmark_with_guests(lab: Lab, qualified: Played) -> None:
+    """Both engines merge the memory of KVM guests, which then write to it, and the content is what it was."""
+    assert qualified.status == 0
+    command = [
+        "mergelab",
+        "benchmark",
+        "run",
+        "--host",
+        HOST,
+        "--case",
+        "kvm",
+        "--size",
+        "64M",
+        "--pairs",
+        "1",
+    ]
+    done = subprocess.run(
+        command, cwd=ROOT, env=lab.environment(), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    page = re.search(r"^bench: (\S+)/index.html$", done.stdout, re.MULTILINE)
+    assert page, done.stdout
+    measured = json.loads(Path(page[1], "bench.json").read_text())["measurements"]
+    for engine in lines.ENGINES:
+        (state,) = [each for each in measured if (each["kind"], each.get("engine")) == ("state", engine)]
+        assert state["saved"] > 8192 * 0.95
+        (writes,) = [each for each in measured if (each["kind"], each.get("engine")) == ("writes", engine)]
+        assert writes["state"] == "merged"
+        assert writes["writes"] == 4096
