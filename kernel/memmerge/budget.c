@@ -50,16 +50,9 @@ u64 mmg_cpu_used(const struct mmg_cpu *cpu)
 	return min(wall, current->se.sum_exec_runtime - cpu->runtime);
 }
 
-/**
- * mmg_budget_spend - account CPU time of a scanner, and wait until it is paid
- * @ns: that it has used
- *
- * All scanners share one budget, cpu_limit_percent of one CPU. Whoever finds
- * it overdrawn sleeps until it is not.
- */
-void mmg_budget_spend(u64 ns)
+/* Put CPU time on the account, or take it back. Returns what is owed. */
+static s64 mmg_budget_charge(s64 ns, unsigned int percent)
 {
-	const unsigned int percent = READ_ONCE(mmg_tunables.cpu_limit_percent);
 	s64 kept = -(s64)(MMG_BUDGET_KEPT / 100) * percent;
 	u64 now = ktime_get_ns();
 	s64 owed;
@@ -73,6 +66,14 @@ void mmg_budget_spend(u64 ns)
 		mmg_budget_owed = 0;
 	owed = mmg_budget_owed;
 	spin_unlock(&mmg_budget_lock);
+	return owed;
+}
+
+/* Account CPU time of a scanner, and wait until it is paid. */
+static void mmg_budget_spend(u64 ns)
+{
+	const unsigned int percent = READ_ONCE(mmg_tunables.cpu_limit_percent);
+	s64 owed = mmg_budget_charge(ns, percent);
 
 	/* What a scanner that is stopped owes stays on the account. */
 	while (percent && owed > (s64)MMG_BUDGET_OWED &&
@@ -87,4 +88,41 @@ void mmg_budget_spend(u64 ns)
 					 HRTIMER_MODE_REL);
 		owed -= div_u64(wait * percent, 100);
 	}
+}
+
+/**
+ * mmg_payer_begin - begin to measure what is to be paid for
+ * @payer: of the calling scanner; zeroed before the first time
+ *
+ * The scheduler's account of a thread that has been switched has what only it
+ * knows: what it took to sleep and to wake up, and how long others had the
+ * processor. One that counts in ticks does not.
+ */
+void mmg_payer_begin(struct mmg_payer *payer)
+{
+	const unsigned long switches = payer->cpu.switches;
+
+	mmg_cpu_begin(&payer->cpu);
+	if (payer->cpu.switches == switches ||
+	    !(payer->cpu.runtime % TICK_NSEC))
+		return;
+	mmg_budget_charge(payer->cpu.runtime - payer->paid,
+			  READ_ONCE(mmg_tunables.cpu_limit_percent));
+	payer->paid = payer->cpu.runtime;
+}
+
+/**
+ * mmg_payer_pay - pay for the CPU time that was used since the last time
+ * @payer: of the calling scanner
+ *
+ * All scanners share one budget, cpu_limit_percent of one CPU. Whoever finds
+ * it overdrawn sleeps until it is not.
+ */
+void mmg_payer_pay(struct mmg_payer *payer)
+{
+	u64 used = mmg_cpu_used(&payer->cpu);
+
+	payer->paid += used;
+	mmg_budget_spend(used);
+	mmg_payer_begin(payer);
 }

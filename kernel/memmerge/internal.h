@@ -944,7 +944,19 @@ struct mmg_cpu {
 
 void mmg_cpu_begin(struct mmg_cpu *cpu);
 u64 mmg_cpu_used(const struct mmg_cpu *cpu);
-void mmg_budget_spend(u64 ns);
+
+/**
+ * struct mmg_payer - what a scanner has paid for
+ * @cpu: measures what it has not
+ * @paid: how much of the thread's account it has
+ */
+struct mmg_payer {
+	struct mmg_cpu cpu;
+	u64 paid;
+};
+
+void mmg_payer_begin(struct mmg_payer *payer);
+void mmg_payer_pay(struct mmg_payer *payer);
 
 /* scanner.c */
 #define MMG_MAX_SCANNERS	64

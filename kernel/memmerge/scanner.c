@@ -49,10 +49,12 @@ struct mmg_tunables mmg_tunables = {
  * struct mmg_scanner - a thread that scans
  * @task: the thread
  * @batch: its work space
+ * @payer: what it has paid for
  */
 struct mmg_scanner {
 	struct task_struct *task;
 	struct mmg_batch *batch;
+	struct mmg_payer payer;
 };
 
 /**
@@ -324,25 +326,17 @@ static void mmg_round_end(void)
 	wake_up_all(&mmg_wait);
 }
 
-/* Pay for all the CPU time that was used since the last time. */
-static void mmg_scanner_pay(struct mmg_cpu *cpu)
-{
-	mmg_budget_spend(mmg_cpu_used(cpu));
-	mmg_cpu_begin(cpu);
-}
-
 /*
  * One batch of pages_to_scan pages, or what is left of the round. Returns
  * whether there was something to look at.
  */
-static bool mmg_scan_batch(struct mmg_batch *batch)
+static bool mmg_scan_batch(struct mmg_scanner *scanner)
 {
 	unsigned long left = READ_ONCE(mmg_tunables.pages_to_scan);
 	struct mmg_domain *domain = NULL;
-	struct mmg_cpu cpu;
 	bool any = false;
 
-	mmg_cpu_begin(&cpu);
+	mmg_payer_begin(&scanner->payer);
 	mmg_scan_advice(false);
 	/* The budget alone says how fast. */
 	if (READ_ONCE(mmg_tunables.cpu_limit_percent))
@@ -352,16 +346,16 @@ static bool mmg_scan_batch(struct mmg_batch *batch)
 
 		while (pages && left && mmg_scanner_runs() &&
 		       !kthread_should_stop()) {
-			pages = mmg_scan_piece(domain, batch, left);
+			pages = mmg_scan_piece(domain, scanner->batch, left);
 			left -= pages;
 			any |= pages;
-			mmg_scanner_pay(&cpu);
+			mmg_payer_pay(&scanner->payer);
 			cond_resched();
 		}
 	}
 	mmg_round_end();
 	/* Where all is cold, this is most of a round. */
-	mmg_scanner_pay(&cpu);
+	mmg_payer_pay(&scanner->payer);
 	return any;
 }
 
@@ -380,7 +374,7 @@ static bool mmg_scanner_work(struct mmg_scanner *scanner)
 
 	down_read(&mmg_at_work);
 	if (mmg_scanner_runs())
-		any = mmg_scan_batch(scanner->batch);
+		any = mmg_scan_batch(scanner);
 	up_read(&mmg_at_work);
 	return any;
 }
@@ -538,6 +532,7 @@ static int mmg_scanner_new(unsigned int nr)
 	struct mmg_scanner *scanner = &mmg_scanners[nr];
 	struct task_struct *task;
 
+	scanner->payer = (struct mmg_payer){};
 	scanner->batch = mmg_batch_new();
 	if (!scanner->batch)
 		return -ENOMEM;
