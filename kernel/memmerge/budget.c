@@ -4,8 +4,10 @@
  */
 #include <linux/atomic.h>
 #include <linux/freezer.h>
+#include <linux/jiffies.h>
 #include <linux/ktime.h>
 #include <linux/kthread.h>
+#include <linux/math64.h>
 #include <linux/sched.h>
 #include <linux/spinlock.h>
 
@@ -13,6 +15,8 @@
 
 /* What was not used is kept for so long, so that a late timer loses nothing. */
 #define MMG_BUDGET_KEPT		(100 * NSEC_PER_MSEC)
+/* Longer than any debt takes, short enough to be multiplied. */
+#define MMG_BUDGET_LONG		(3600 * NSEC_PER_SEC)
 /* More than was allowed is paid for at once when it is so much CPU time. */
 #define MMG_BUDGET_OWED		NSEC_PER_MSEC
 
@@ -27,7 +31,7 @@ static u64 mmg_budget_time;
  */
 void mmg_cpu_begin(struct mmg_cpu *cpu)
 {
-	cpu->runtime = current->se.sum_exec_runtime;
+	cpu->runtime = READ_ONCE(current->se.sum_exec_runtime);
 	cpu->switches = current->nvcsw + current->nivcsw;
 	cpu->clock = ktime_get_ns();
 }
@@ -47,19 +51,21 @@ u64 mmg_cpu_used(const struct mmg_cpu *cpu)
 
 	if (current->nvcsw + current->nivcsw == cpu->switches)
 		return wall;
-	return min(wall, current->se.sum_exec_runtime - cpu->runtime);
+	return min(wall, READ_ONCE(current->se.sum_exec_runtime) - cpu->runtime);
 }
 
-/* Put CPU time on the account, or take it back. Returns what is owed. */
-static s64 mmg_budget_charge(s64 ns, unsigned int percent)
+/* Put CPU time on the account. Returns what is owed. */
+static s64 mmg_budget_charge(u64 ns, unsigned int percent)
 {
 	s64 kept = -(s64)(MMG_BUDGET_KEPT / 100) * percent;
-	u64 now = ktime_get_ns();
 	s64 owed;
+	u64 now;
 
 	spin_lock(&mmg_budget_lock);
-	mmg_budget_owed -= div_u64(min(now - mmg_budget_time, NSEC_PER_SEC) *
-				   percent, 100);
+	/* Here, so that nobody who comes later has an earlier time. */
+	now = ktime_get_ns();
+	mmg_budget_owed -= div_u64(min_t(u64, now - mmg_budget_time,
+					 MMG_BUDGET_LONG) * percent, 100);
 	mmg_budget_owed = max(mmg_budget_owed, kept) + ns;
 	mmg_budget_time = now;
 	if (!percent)
@@ -90,25 +96,47 @@ static void mmg_budget_spend(u64 ns)
 	}
 }
 
+/* The account stands at @runtime. Returns what is due of it. */
+static u64 mmg_payer_settle(struct mmg_payer *payer, u64 runtime)
+{
+	const s64 due = runtime - payer->paid - payer->credit;
+
+	payer->paid = runtime;
+	payer->credit = due < 0 ? -due : 0;
+	return due > 0 ? due : 0;
+}
+
+/* So much was used since the account was looked at. Returns what is due. */
+static u64 mmg_payer_use(struct mmg_payer *payer, u64 used)
+{
+	const u64 credit = min(used, payer->credit);
+
+	payer->paid += used;
+	payer->credit -= credit;
+	return used - credit;
+}
+
 /**
  * mmg_payer_begin - begin to measure what is to be paid for
  * @payer: of the calling scanner; zeroed before the first time
  *
  * The scheduler's account of a thread that has been switched has what only it
- * knows: what it took to sleep and to wake up, and how long others had the
- * processor. One that counts in ticks does not.
+ * knows: most of what it took to sleep and to wake up, and how long others had
+ * the processor. One that counts in ticks does not. What was too much stays
+ * with the scanner, as the budget keeps little.
  */
 void mmg_payer_begin(struct mmg_payer *payer)
 {
+	const unsigned int percent = READ_ONCE(mmg_tunables.cpu_limit_percent);
 	const unsigned long switches = payer->cpu.switches;
 
 	mmg_cpu_begin(&payer->cpu);
 	if (payer->cpu.switches == switches ||
 	    !(payer->cpu.runtime % TICK_NSEC))
 		return;
-	mmg_budget_charge(payer->cpu.runtime - payer->paid,
-			  READ_ONCE(mmg_tunables.cpu_limit_percent));
-	payer->paid = payer->cpu.runtime;
+	mmg_budget_charge(mmg_payer_settle(payer, payer->cpu.runtime), percent);
+	if (!percent)
+		payer->credit = 0;
 }
 
 /**
@@ -120,9 +148,10 @@ void mmg_payer_begin(struct mmg_payer *payer)
  */
 void mmg_payer_pay(struct mmg_payer *payer)
 {
-	u64 used = mmg_cpu_used(&payer->cpu);
-
-	payer->paid += used;
-	mmg_budget_spend(used);
+	mmg_budget_spend(mmg_payer_use(payer, mmg_cpu_used(&payer->cpu)));
 	mmg_payer_begin(payer);
 }
+
+#ifdef CONFIG_MEMMERGE_KUNIT_TEST
+#include "budget_kunit.c"
+#endif

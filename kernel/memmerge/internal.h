@@ -948,11 +948,13 @@ u64 mmg_cpu_used(const struct mmg_cpu *cpu);
 /**
  * struct mmg_payer - what a scanner has paid for
  * @cpu: measures what it has not
- * @paid: how much of the thread's account it has
+ * @paid: how much of the thread's account is settled
+ * @credit: what it has paid beyond that
  */
 struct mmg_payer {
 	struct mmg_cpu cpu;
 	u64 paid;
+	u64 credit;
 };
 
 void mmg_payer_begin(struct mmg_payer *payer);

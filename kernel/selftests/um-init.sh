@@ -53,7 +53,7 @@ leaks() {
 
 run load load
 if [ -d /sys/kernel/debug/kunit ]; then
-	for suite in memmerge-hash memmerge-index memmerge-policy memmerge-rmap memmerge-hold memmerge-guard memmerge-huge; do
+	for suite in memmerge-hash memmerge-index memmerge-policy memmerge-rmap memmerge-hold memmerge-guard memmerge-huge memmerge-budget; do
 		run "kunit-$suite" cat "/sys/kernel/debug/kunit/$suite/results"
 	done
 fi

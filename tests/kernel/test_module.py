@@ -33,6 +33,7 @@ SUITES = (
     "memmerge-hold",
     "memmerge-guard",
     "memmerge-huge",
+    "memmerge-budget",
 )
 LACKING = {
     "this kernel has no transparent huge pages",
