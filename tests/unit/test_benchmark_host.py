@@ -48,8 +48,19 @@ def test_memory_must_do() -> None:
 )
 def test_guests_take_the_module_of_the_processor(modules: dict[str, object], can: bool) -> None:
     """Without it there is no /dev/kvm; a host that was never asked has none."""
-    assert host.has_kvm({"modules": modules}) is can
-    assert not host.has_kvm({})
+    assert host.runs_guests({"modules": modules}) is can
+    assert not host.runs_guests({})
+
+
+@pytest.mark.parametrize(
+    ("emulated", "threads", "can"), [(True, 1, True), (True, 2, False), (False, 2, True)]
+)
+def test_guests_of_an_emulated_host_want_it_to_have_one_processor(
+    *, emulated: bool, threads: int, can: bool
+) -> None:
+    """With two they die at boot, or take the host with them."""
+    facts = {"modules": {"kvm_amd": {}}, "emulated": emulated, "cpu": {"threads": threads}}
+    assert host.runs_guests(facts) is can
 
 
 def test_kernel_is_found_by_its_release(tmp_path: Path) -> None:

@@ -100,7 +100,7 @@ def _run(options: argparse.Namespace) -> int:
         guest_memory=None if target else guestmemory.default_file(),
         guest_help="only in User-Mode Linux" if target else guestmemory.HOW,
         processors=host.processors(facts) if target else 1,
-        kvm=host.has_kvm(facts),
+        kvm=host.runs_guests(facts),
         host=options.host,
     )
     baseline = record.read(RUNS, options.baseline) if options.baseline else None

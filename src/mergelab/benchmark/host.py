@@ -32,8 +32,10 @@ def processors(facts: dict[str, Any]) -> int:
     return int(facts.get("cpu", {}).get("threads", 1))
 
 
-def has_kvm(facts: dict[str, Any]) -> bool:
-    """Whether a host can run guests, by its fingerprint."""
+def runs_guests(facts: dict[str, Any]) -> bool:
+    """Whether a host can run guests, by its fingerprint; no emulated one with two processors: ADR 0007."""
+    if facts.get("emulated", False) and processors(facts) > 1:
+        return False
     return not {"kvm_amd", "kvm_intel"}.isdisjoint(facts.get("modules", {}))
 
 

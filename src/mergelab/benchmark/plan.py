@@ -23,6 +23,7 @@ PAIRS = 4
 MAPPINGS = 40_000
 """Mappings that a process of User-Mode Linux may need on its host: each page of an area and the rest."""
 
+KVM_HOST = "it takes KVM: give a --host that has it, if emulated with one processor"
 UNITS = {"M": MIB, "G": 1 << 30}
 
 
@@ -200,7 +201,7 @@ def make(
             items.append(Item(case=case.name, pages=size // PAGE))
     for case in chosen:
         if case.kvm and not kvm:
-            left_out.append((case.name, "it takes KVM: give a --host that has it"))
+            left_out.append((case.name, KVM_HOST))
         if case.pages is None:
             continue
         if case.processors > processors:
